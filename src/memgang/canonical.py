@@ -1,0 +1,523 @@
+"""What makes two calls the same: the canonical form of a call, its key, its outline, and versions of functions.
+
+Two calls are the same if their canonical forms are the same bytes, and only then. Where in doubt, forms differ:
+a share that is missed costs one computation, a share that is wrong gives an agent somebody else's answer. So
+``1``, ``1.0`` and ``true`` stay apart, ``-0.0`` and ``0.0`` stay apart (they divide differently), and a parameter
+left out is not the same as its default written out (the default belongs to the provider, and may change).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import datetime
+import decimal
+import enum
+import functools
+import inspect
+import json
+import math
+import pathlib
+import re
+import sys
+import sysconfig
+import textwrap
+import types
+import typing
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from memgang.codec import BYTES, TEXT, class_name, digest, encode, is_plain, is_record, numpy_scalar, ref_of
+from memgang.errors import CodecError, ConfigError
+from memgang.model import Call, Ref
+
+# Goes into every key: a change of the form never answers for the old one.
+FORM_VERSION = 1
+
+# Longer texts are named by what is in them; shorter ones stay readable in outlines.
+SHORT_CHARACTERS = 40
+
+# Of an `llm` call. They say how an answer travels, who asks and who pays, never what the answer is. Those
+# of other kinds stay: a tool may well have a parameter called `user`.
+LEFT_OUT = frozenset({
+    "stream", "stream_options", "user", "metadata",
+    "api_key", "authorization", "headers", "extra_headers", "default_headers",
+})
+
+_json = msgspec.json.Encoder(order="sorted").encode
+
+
+# ── the form and the key ───────────────────────────────────────────────────────────────────────
+
+
+def canonical(call: Call, space: str) -> bytes:
+    """The call as the bytes that are equal for equal calls: JSON with sorted keys.
+
+    ``call.arguments`` are JSON-like; make them of Python values with `argument`.
+
+    Raises:
+        CodecError: something in it has no JSON form (NaN, bytes, an object); the place is named.
+    """
+    parameters = call.parameters
+    if call.kind == "llm" and not LEFT_OUT.isdisjoint(parameters):
+        parameters = {name: value for name, value in parameters.items() if name not in LEFT_OUT}
+    form = {
+        "form": FORM_VERSION, "space": space, "scope": call.scope, "kind": call.kind, "function": call.function,
+        "version": call.version, "model": call.model, "system": call.system, "messages": call.messages,
+        "tools": call.tools, "parameters": parameters, "arguments": call.arguments, "sample": call.sample,
+    }
+    try:
+        return _json(form if is_plain(form) else {name: _plain(value, name) for name, value in form.items()})
+    except UnicodeEncodeError as error:
+        raise CodecError(f"the call holds half of a surrogate pair, which no UTF-8 has: {error.object[:40]!r}") from None
+    except RecursionError:
+        raise CodecError("the call is nested too deeply, or contains itself") from None
+
+
+def call_key(canonical: bytes, secret: bytes) -> str:
+    """The key of a call: 32 characters, keyed with the secret of the space (32 bytes), so nobody confirms a guess."""
+    return digest(canonical, secret)
+
+
+def read_json(body: bytes | str) -> Any:
+    """JSON from outside, read strictly: what two readers could understand differently is refused.
+
+    Raises:
+        CodecError: it is not JSON, or holds a key twice, NaN, or a number too large for a float.
+    """
+    try:
+        return json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_number, parse_float=_finite)
+    except RecursionError:
+        raise CodecError("the JSON is nested too deeply") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and integers with thousands of digits
+        raise CodecError(f"this is not JSON: {error}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise CodecError(f"the JSON has the key {twice[:SHORT_CHARACTERS]!r} twice in one object")
+    return found
+
+
+def _refuse_number(text: str) -> Any:
+    raise CodecError(f"the JSON holds {text}, which is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text[:SHORT_CHARACTERS])
+
+
+def _plain(value: Any, path: str) -> Any:
+    """The value in exact JSON types; references are marked as `argument` marks them."""
+    if is_plain(value):
+        return value
+    if isinstance(value, Ref):
+        return {"$ref": str.__str__(value)}
+    if isinstance(value, dict):
+        _check_keys(value, path)
+        return {str.__str__(key): _plain(item, f"{path}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{path}[{place}]") for place, item in enumerate(value)]
+    if isinstance(value, str):
+        return str.__str__(value)
+    return _number(value, path)
+
+
+def _check_keys(value: dict[Any, Any], path: str) -> None:
+    for key in value:
+        if not isinstance(key, str):
+            raise CodecError(f"{path} has the key {key!r} of type {type(key).__name__}: use text, {str(key)!r}")
+    if len({str.__str__(key) for key in value}) != len(value):
+        raise CodecError(f"{path} has two keys that are the same text")
+
+
+def _number(value: Any, path: str) -> Any:
+    """None, a bool or a number, of an exact JSON type."""
+    if (scalar := numpy_scalar(value)) is not None:
+        value = scalar
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise CodecError(f"{path} is {float(value)!r}, which is not equal to itself or has no end: use None")
+        return float(value)
+    if isinstance(value, str):
+        return str(value)
+    raise CodecError(
+        f"{path} has the type {type(value).__module__}.{type(value).__qualname__}, which cannot be part of a call: "
+        "pass text, numbers, lists, dicts, a dataclass, an array or table, or put it and pass the reference"
+    )
+
+
+# ── arguments ──────────────────────────────────────────────────────────────────────────────────
+
+# Values with one text that says all about them.
+_WRITTEN = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
+            decimal.Decimal, uuid.UUID, pathlib.PurePath)
+
+
+def argument(value: Any) -> Any:
+    """One argument of a call in canonical form.
+
+    References, and texts over 40 characters, bytes, arrays and tables, become ``{"$ref": id}``: a value and a
+    reference to it are the same argument. Records become their type and fields. In dicts, keys that begin with
+    ``$`` get another one, so that no data can pass for a reference.
+
+    Raises:
+        CodecError: something in it cannot be part of a call; the path is named.
+    """
+    try:
+        return _argument(value, "argument")
+    except RecursionError:
+        raise CodecError("the argument is nested too deeply, or contains itself") from None
+
+
+def _argument(value: Any, path: str) -> Any:
+    kind = type(value)
+    if kind is str:
+        if len(value) <= SHORT_CHARACTERS:
+            return value
+        return {"$ref": str.__str__(ref_of(TEXT, _content(value, path)))}
+    if value is None or kind is int or kind is bool:
+        return value
+    if kind is Ref:
+        return {"$ref": str.__str__(value)}
+    if isinstance(value, enum.Enum):
+        return {"$type": class_name(kind), "text": value.name or str(value.value)}
+    if isinstance(value, dict):
+        _check_keys(value, path)
+        return {
+            "$" + key if key.startswith("$") else str.__str__(key): _argument(item, f"{path}[{key!r}]")
+            for key, item in value.items()
+        }
+    if is_record(value):
+        fields = {name: _argument(item, f"{path}.{name}") for name, item in record_fields(value)}
+        return {"$type": class_name(kind), "fields": fields}
+    if isinstance(value, list | tuple):
+        return [_argument(item, f"{path}[{place}]") for place, item in enumerate(value)]
+    if isinstance(value, str):
+        return _argument(str.__str__(value), path)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$ref": str.__str__(ref_of(BYTES, bytes(value)))}
+    if isinstance(value, set | frozenset):
+        items = sorted((_argument(item, f"an item of {path}") for item in value), key=_json)
+        return {"$type": class_name(kind), "items": items}
+    if isinstance(value, _WRITTEN):
+        return {"$type": class_name(kind), "text": repr(value) if kind is datetime.timedelta else str(value)}
+    if kind.__module__ != "builtins" and numpy_scalar(value) is None and _is_frame(value):
+        encoded = encode(value)
+        return {"$ref": str.__str__(ref_of(encoded.media_type, encoded.body))}
+    return _number(value, path)
+
+
+def record_fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values of the fields of a dataclass, Struct or pydantic model; fields not set are left out."""
+    names: Iterable[str]
+    if isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+    elif dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+    else:
+        names = [*type(value).model_fields, *(value.model_extra or ())]
+    for name in names:
+        found = getattr(value, name, msgspec.UNSET)
+        if found is not msgspec.UNSET:
+            yield name, found
+
+
+def _content(text: str, path: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise CodecError(f"{path} holds half of a surrogate pair, which no UTF-8 has") from None
+
+
+def _is_frame(value: Any) -> bool:
+    # Anything a user's NumPy, PyArrow, pandas or polars made; `encode` decides, and says no with its reason.
+    return any(base.__module__.partition(".")[0] in ("numpy", "pyarrow", "pandas", "polars")
+               for base in type(value).__mro__)
+
+
+# ── outlines: why did this miss? ───────────────────────────────────────────────────────────────
+
+# Shown in this order, because a difference in an early part explains the later ones.
+_PARTS = ("kind", "function", "version", "scope", "model", "system", "tools", "messages", "arguments", "parameters",
+          "sample")
+# Tried in turn until an outline is short enough: (items kept of a list or dict, depth).
+_CUTS = ((64, 12), (16, 8), (8, 6), (4, 5), (2, 4), (1, 3), (0, 1))
+_SHOWN_CHARACTERS = 80
+
+
+def outline(canonical: bytes, secret: bytes, limit: int = 700) -> str:
+    """The call in at most ``limit`` bytes of JSON, without its content: to see later in what two calls differ.
+
+    Each text over 40 characters is its keyed hash and length; what does not fit is a count and a keyed hash.
+    """
+    form = {name: value for name, value in msgspec.json.decode(canonical).items()
+            if name in _PARTS and value not in (None, "", {}, []) and (name, value) != ("sample", 0)}
+    for items, depth in _CUTS:
+        short = _json({name: _outlined(value, secret, items, depth) for name, value in form.items()})
+        if len(short) <= limit:
+            return short.decode("utf-8")
+    return _json({"call": _hashed(canonical, secret)}).decode("utf-8")
+
+
+def _outlined(value: Any, secret: bytes, items: int, depth: int) -> Any:
+    if isinstance(value, str):
+        if len(value) <= SHORT_CHARACTERS:
+            return value
+        return f"{_hashed(value.encode('utf-8'), secret)} {len(value)} characters"
+    if isinstance(value, int) and abs(value) >= 10**SHORT_CHARACTERS:
+        return f"{_hashed(_json(value), secret)} a long number"
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0 or (items == 0 and value):
+        return f"{_hashed(_json(value), secret)} {len(value)} {'keys' if isinstance(value, dict) else 'items'}"
+    if isinstance(value, list):
+        kept = [_outlined(item, secret, items, depth - 1) for item in value[:items]]
+        if len(value) > items:
+            kept.append(f"{_hashed(_json(value[items:]), secret)} {len(value) - items} more")
+        return kept
+    names = sorted(value)
+    shown = {_outlined(name, secret, items, 1): _outlined(value[name], secret, items, depth - 1)
+             for name in names[:items]}
+    if len(names) > items:
+        rest = {name: value[name] for name in names[items:]}
+        shown["~"] = f"{_hashed(_json(rest), secret)} {len(rest)} more"
+    return shown
+
+
+def _hashed(data: bytes, secret: bytes) -> str:
+    return "~" + digest(data, secret)[:12]
+
+
+def difference(mine: str, other: str) -> tuple[str, str, str] | None:
+    """The first place where two outlines differ, and what each has there, shortened; None if they are equal.
+
+    The place reads like ``messages[2].content``; what only one of them has is ``absent`` in the other.
+    """
+    a, b = dict(_leaves(_parsed(mine))), dict(_leaves(_parsed(other)))
+    if a == b:
+        return None
+    places = [*a, *(place for place in b if place not in a)]
+    ranked = {name: rank for rank, name in enumerate(_PARTS)}
+    places.sort(key=lambda place: ranked.get(re.split(r"[.\[]", place, maxsplit=1)[0], len(ranked)))
+    place = next(place for place in places if a.get(place) != b.get(place))
+    return place, _shown(a.get(place)), _shown(b.get(place))
+
+
+def likeness(mine: str, other: str) -> float:
+    """How much two outlines have in common, from 0 (nothing) to 1 (all): to find the nearest of many."""
+    a, b = set(_leaves(_parsed(mine))), set(_leaves(_parsed(other)))
+    return 2 * len(a & b) / (len(a) + len(b)) if a or b else 1.0
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return {"outline": text}  # cut off or damaged in the log: compared as it is
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, bytes]]:
+    """Each place and what stands there, as JSON: Python would call 1, 1.0 and True equal."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{place}.{name}" if place else name)
+    elif isinstance(value, list) and value:
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{place}[{number}]")
+    else:
+        yield place, _json(value)
+
+
+def _shown(leaf: bytes | None) -> str:
+    if leaf is None:
+        return "absent"
+    text = leaf.decode("utf-8")
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+# ── versions of functions ──────────────────────────────────────────────────────────────────────
+
+
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not compiled in
+
+
+def version_of(function: Callable[..., Any], deps: Iterable[Any] = ()) -> str:
+    """The version of a function, 32 characters: it changes when what the function does may have changed.
+
+    In it: the source without name, decorators, comments and layout (docstrings count, they may be prompts);
+    defaults; what the function has closed over; and ``deps``, the things it uses by global name: functions and
+    classes (their source), modules (name and ``__version__``), JSON-like values, records, arrays. Of an object
+    with a method ``__memgang_key__() -> str``, that text. Not in it: globals that ``deps`` does not name.
+
+    A bound method counts with its object, a partial with its arguments; an instance that can be called needs
+    to be a record or have ``__memgang_key__``. A lambda, or a function without source, counts by its bytecode,
+    which differs between versions of Python. Functions and classes of the standard library count by name.
+
+    Raises:
+        ConfigError: it depends on something that has no version; names the variable and says what to do.
+    """
+    try:
+        known: dict[int, int] = {}
+        described = [_described(function, "the function", known)]
+        described += [_described(dep, f"deps[{place}]", known) for place, dep in enumerate(deps)]
+        return digest(_json(described))
+    except RecursionError:
+        raise ConfigError(f"{_called(function)} depends on too many things: give version=") from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{_called(function)} depends on text with half of a surrogate pair: give version=") from None
+
+
+def _described(value: Any, where: str, known: dict[int, int]) -> Any:
+    """What stands for a value in a version. ``known`` numbers functions and classes under way: recursion ends there."""
+    key = getattr(type(value), "__memgang_key__", None)
+    if key is not None and not isinstance(value, type):
+        return ["key", class_name(type(value)), str(key(value))]
+    if isinstance(value, types.FunctionType | type):
+        if (number := known.get(id(value))) is not None:
+            return ["again", number]
+        known[id(value)] = len(known)
+        if _is_standard(value):
+            return ["standard", value.__module__, value.__qualname__]
+        return _of_class(value, where, known) if isinstance(value, type) else _of_function(value, known)
+    if isinstance(value, types.MethodType):
+        return ["method", _described(value.__func__, where, known),
+                _described(value.__self__, f"the object of the method {_called(value)}", known)]
+    if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType | types.WrapperDescriptorType):
+        owner = getattr(value, "__self__", None)
+        owned = owner is not None and not isinstance(owner, types.ModuleType)
+        return ["builtin", getattr(value, "__module__", None), value.__qualname__,
+                _described(owner, f"the object of {_called(value)}", known) if owned else None]
+    if isinstance(value, functools.partial):
+        return ["partial", _described(value.func, where, known), _described(value.args, f"an argument of {where}", known),
+                _described(value.keywords, f"an argument of {where}", known)]
+    if isinstance(value, types.ModuleType):
+        return ["module", value.__name__, str(getattr(value, "__version__", ""))]
+    if isinstance(value, re.Pattern):
+        return ["pattern", repr(value.pattern), value.flags]
+    if isinstance(value, types.GenericAlias | types.UnionType) or type(value).__module__ == "typing":
+        return ["type", repr(value)]
+    if hasattr(value, "__wrapped__"):  # functools.cache and its like, made in C
+        return ["wrapped", class_name(type(value)), _described(value.__wrapped__, where, known)]
+    return _of_value(value, where, known)
+
+
+def _of_value(value: Any, where: str, known: dict[int, int]) -> Any:
+    if is_record(value):
+        # The class too: its methods may decide the answer.
+        fields = [[name, _described(item, f"{where}.{name}", known)] for name, item in record_fields(value)]
+        return ["record", _described(type(value), where, known), fields]
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return ["dict", {str.__str__(name): _described(item, f"{where}[{name!r}]", known)
+                         for name, item in value.items()}]
+    if isinstance(value, list | tuple):
+        return [class_name(type(value)), [_described(item, f"{where}[{n}]", known) for n, item in enumerate(value)]]
+    if isinstance(value, float | complex) or value is Ellipsis or value is NotImplemented:
+        return ["value", class_name(type(value)), repr(value)]  # NaN and infinities are fine as defaults
+    try:
+        return ["value", argument(value)]
+    except CodecError:
+        raise ConfigError(
+            f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which has no version: pass it as an "
+            "argument, name what matters of it in deps= and reach it as a global, or give version="
+        ) from None
+
+
+def _of_function(function: types.FunctionType, known: dict[int, int]) -> Any:
+    name = _called(function)
+    closed: list[Any] = []
+    for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not set yet: a function that will call itself
+            closed.append([variable, "unset"])
+            continue
+        if value is function or getattr(value, "__wrapped__", None) is function:
+            closed.append([variable, "unset"])  # the same, seen after it was set, decorated or not
+        elif variable == "__class__":
+            closed.append([variable, class_name(value)])  # for super(); the class counts where its object does
+        else:
+            closed.append([variable, _described(value, f"{variable!r}, which {name} closes over,", known)])
+    parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    defaults = [[p.name, _described(p.default, f"the default of {p.name!r} of {name}", known)]
+                for p in parameters if p.default is not p.empty]
+    source = _source(function.__code__, function.__code__.co_name)
+    return ["function", source or _bytecode(function.__code__), closed, defaults]
+
+
+def _is_standard(value: Any) -> bool:
+    """Whether it came with Python. Its name alone proves nothing: code made by exec says it is of builtins."""
+    if isinstance(value, type) and not value.__flags__ & _HEAP_TYPE:
+        return value.__module__.partition(".")[0] in sys.stdlib_module_names  # NoneType and other parts of the language
+    module: Any = sys.modules.get(value.__module__ or "")
+    if module is None or module.__name__.partition(".")[0] not in sys.stdlib_module_names:
+        return False
+    file = getattr(module, "__file__", None)
+    if file is not None and (not file.startswith(_STANDARD_LIBRARY) or "site-packages" in file):
+        return False
+    found = module
+    for part in value.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found is value
+
+
+def _of_class(kind: type, where: str, known: dict[int, int]) -> Any:
+    bases = [_described(base, where, known) for base in kind.__bases__ if base is not object]
+    # Without source it is compiled, and its package's version has to do, or nothing is known of it.
+    source = _source(kind, kind.__name__)
+    if source is None:
+        package = sys.modules.get(kind.__module__.partition(".")[0])
+        version = getattr(package, "__version__", None)
+        if version is None:
+            raise ConfigError(f"{where} is or has the class {class_name(kind)}, which has no source: give version=")
+        source = f"{class_name(kind)} {version}"
+    return ["class", source, bases]
+
+
+def _source(thing: Any, name: str) -> str | None:
+    """The source as Python would write it, without decorators and the function's own name; None if there is none."""
+    if name == "<lambda>":  # its line may hold several, and the rest of a call
+        return None
+    try:
+        # Of the code object: of a function, inspect would look through decorators at what they wrap.
+        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    node = tree.body[0] if tree.body else None
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+        node.name, node.decorator_list = "_", []
+        return ast.unparse(node)
+    if isinstance(node, ast.ClassDef) and node.name == name:
+        return ast.unparse(node)
+    return None
+
+
+def _bytecode(code: types.CodeType) -> Any:
+    return ["bytecode", digest(code.co_code), [_constant(item) for item in code.co_consts], list(code.co_names),
+            list(code.co_varnames), list(code.co_freevars), code.co_flags]
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, types.CodeType):
+        return _bytecode(value)
+    if isinstance(value, tuple):
+        return [_constant(item) for item in value]
+    if isinstance(value, frozenset):
+        return ["frozenset", sorted(repr(item) for item in value)]  # its own order changes with the hash seed
+    return [type(value).__name__, repr(value)]
+
+
+def _called(function: Any) -> str:
+    return str(typing.cast("Any", getattr(function, "__qualname__", None)) or repr(function))

@@ -1,0 +1,192 @@
+"""Everything MemGang raises on purpose.
+
+MemGangError
+├── ConfigError          a setting is missing or contradicts another
+├── CodecError           the value has no media type, or the bytes are not what the type says
+├── UnknownReference     the text is not a reference, or names nothing any more
+│   └── ObjectLost       the record is there, the body is not
+├── IntegrityError       the bytes do not hash to the id, or one id names two sizes
+├── Conflict             a name has moved on; carries both versions
+├── LeaseLost            someone newer leads this call
+│   └── Fenced           and our answer was not used
+├── WorkFailed           the work of a call failed, here or in the process we followed
+├── ReadError            a source cannot be read; carries the source and the reason
+├── ModelError           a language model did not answer
+├── TooLarge             a body is over the limit
+├── StoreFull            the space or the server has no room left
+└── StoreUnavailable     the server cannot be found, started or reached
+    └── ServerUnfit      the server answers, but cannot keep what is promised
+
+Every error can cross a process: its ``args`` are plain values that rebuild it.
+``str(error)`` says what is wrong, with the numbers; ``error.hint`` says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class MemGangError(Exception):
+    """The root of the tree. ``hint`` is one sentence: what to do next, or empty."""
+
+    hint: str = ""
+
+    def explain(self) -> str:
+        """What is wrong and what to do, as one line for a person."""
+        return f"{self}. {self.hint}" if self.hint else str(self)
+
+
+class ConfigError(MemGangError):
+    """A setting is missing, out of range, or contradicts another."""
+
+
+class CodecError(MemGangError):
+    """The value has no media type, or the bytes are not what their media type says."""
+
+
+class UnknownReference(MemGangError):
+    """The text is not a reference, or what it named is not there (any more)."""
+
+    hint = "list what is there with `memgang ls`, names with `memgang names`"
+
+    def __init__(self, text: str, why: str = "nothing is stored under it, or it has expired") -> None:
+        super().__init__(text, why)
+        self.text, self.why = text, why
+
+    def __str__(self) -> str:
+        return f"cannot resolve {self.text!r}: {self.why}"
+
+
+class ObjectLost(UnknownReference):
+    """The record is there, but its body is not: the place that held it is gone."""
+
+    hint = "recall the call that made it; it will be computed again"
+
+
+class IntegrityError(MemGangError):
+    """Bytes do not hash to their id. They are never handed out."""
+
+    hint = "forget the reference and compute it again; the storage below it is damaged"
+
+    def __init__(self, ref: str, found: str) -> None:
+        super().__init__(ref, found)
+        self.ref, self.found = ref, found
+
+    def __str__(self) -> str:
+        return f"the bytes stored as {self.ref} are not its content: {self.found}"
+
+
+class Conflict(MemGangError):
+    """A name has moved on since the caller looked."""
+
+    hint = "read the name again, merge, and set it with the version you then see"
+
+    def __init__(self, name: str, expected: int, version: int, ref: str) -> None:
+        super().__init__(name, expected, version, ref)
+        self.name, self.expected, self.version, self.ref = name, expected, version, ref
+
+    def __str__(self) -> str:
+        now = f"version {self.version} ({self.ref})" if self.version else "absent"
+        return f"name {self.name!r} was expected at version {self.expected} but is {now}"
+
+
+class LeaseLost(MemGangError):
+    """Someone newer leads this call."""
+
+    hint = "recall the same call again; you will get the answer that won"
+
+    def __init__(self, flight: str, held: int, newest: int) -> None:
+        super().__init__(flight, held, newest)  # args, not prose: another process rebuilds from them
+        self.flight, self.held, self.newest = flight, held, newest
+
+    def __str__(self) -> str:
+        return f"call {self.flight}: fence {self.held} was overtaken by {self.newest}"
+
+
+class Fenced(LeaseLost):
+    """Someone newer leads this call, and our answer was not used."""
+
+    def __str__(self) -> str:
+        return f"cannot commit {self.flight}: fence {self.held} was overtaken by {self.newest}"
+
+
+class WorkFailed(MemGangError):
+    """The work behind a call failed. ``kind`` is ``permanent`` or ``transient``."""
+
+    def __init__(self, call: str, kind: str, code: str, message: str, attempt: int = 1) -> None:
+        super().__init__(call, kind, code, message, attempt)
+        self.call, self.kind, self.code, self.message, self.attempt = call, kind, code, message, attempt
+
+    @property
+    def hint(self) -> str:  # type: ignore[override]
+        """What to do next, which depends on whether trying again can help."""
+        if self.kind == "permanent":
+            return "trying again will not help until the call or the code changes"
+        return "it may succeed when tried again"
+
+    def __str__(self) -> str:
+        return f"{self.call} failed ({self.kind}, attempt {self.attempt}): {self.code}: {self.message}"
+
+
+class ReadError(MemGangError):
+    """A source cannot be read. ``reason`` is one phrase a person understands."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(source, reason)
+        self.source, self.reason = source, reason
+
+    def __str__(self) -> str:
+        return f"cannot read {self.source}: {self.reason}"
+
+
+class ModelError(MemGangError):
+    """A language model did not answer.
+
+    ``kind`` is ``permanent`` (bad request), ``transient`` (timeout, 5xx, 429) or ``caller`` (the
+    caller's own key, rights or quota; never shared with others). ``retry_after_s`` is what the
+    server asked for, in seconds, or 0.
+    """
+
+    def __init__(self, model: str, kind: str, code: str, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(model, kind, code, message, retry_after_s)
+        self.model, self.kind, self.code = model, kind, code
+        self.message, self.retry_after_s = message, retry_after_s
+
+    def __str__(self) -> str:
+        return f"model {self.model} did not answer: {self.code}: {self.message}"
+
+
+class TooLarge(MemGangError):
+    """A body is over the limit."""
+
+    hint = "split it into parts and put each; pass the list of references on"
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(what, size, limit)
+        self.what, self.size, self.limit = what, size, limit
+
+    def __str__(self) -> str:
+        return f"{self.what} has {self.size:,} bytes; the limit is {self.limit:,}"
+
+
+class StoreFull(MemGangError):
+    """The space's budget or the server's memory is used up. Nothing was written."""
+
+    hint = "forget what is not needed, raise the budget, or give the server more memory"
+
+    def __init__(self, what: str, used: int, limit: int) -> None:
+        super().__init__(what, used, limit)
+        self.what, self.used, self.limit = what, used, limit
+
+    def __str__(self) -> str:
+        if not self.limit:
+            return f"no room for {self.what}: the server is out of memory"
+        return f"no room for {self.what}: {self.used:,} of {self.limit:,} bytes are used"
+
+
+class StoreUnavailable(MemGangError):
+    """The server cannot be found, started or reached."""
+
+    hint = "run `memgang doctor` to see what is wrong"
+
+
+class ServerUnfit(StoreUnavailable):
+    """The server answers, but it cannot keep what MemGang promises (version, policy, rights)."""

@@ -1,0 +1,101 @@
+"""A report as Markdown. Pure: the same report and figures give the same text.
+
+What documents say is untrusted: nothing of it becomes a link, an image or HTML here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from memgang.jobs.pages import Figures, Report, Source
+from memgang.jobs.statements import Statement
+from memgang.model import Ref
+from memgang.savings import Savings
+
+SELECTS = (
+    "The sentences of this report are selected from the documents by the built-in extractive model, which does not write "
+    "any of its own; name a language model with `--llm` to have them written."
+)
+WRITES = "The sentences of this report were written by `{model}` from the documents; follow the numbers to check them."
+
+
+def render(report: Report, savings: Savings | None = None) -> str:
+    """The report as Markdown, with the table of what the gang did where ``savings`` are given."""
+    numbers = {source.ref: source.number for source in report.sources}
+    figures = report.figures
+    out: list[str] = [f"# {_safe(report.title)}", ""]
+    out += [f"*{_basis(figures)}*", ""]
+    out += ["## Summary", ""]
+    out += [line for paragraph in report.overview for line in (_said(paragraph, numbers), "")]
+    if not report.overview:
+        out += ["No part of the documents holds anything to sum up.", ""]
+    if report.answers:
+        out += ["## Questions", ""]
+        for answer in report.answers:
+            said = _listed(answer.statements, numbers) if answer.statements else "Nothing in the documents answers this."
+            out += [f"### {_safe(answer.question)}", "", said, ""]
+    for section in report.sections:
+        out += [f"{'#' * section.level} {_safe(section.title)}", ""]
+        if section.statements:
+            out += [_said(section.statements, numbers), ""]
+    if report.unreadable or report.failures or report.remarks:
+        out += ["## What is missing", ""]
+        out += [f"- `{_code(u.source)}` could not be read: {_safe(u.reason)}" for u in report.unreadable]
+        out += [f"- {_safe(f.place)} is missing: {_safe(f.reason)}" for f in report.failures]
+        out += [f"- {_safe(remark)}" for remark in report.remarks]
+        out += [""]
+    if report.sources:
+        out += ["## Sources", "", "Each number leads to a part of a document; `memgang show` with its reference prints it.", ""]
+        out += [_source(source) for source in report.sources]
+        out += [""]
+    if savings is not None:
+        out += figures_table(savings)
+    return "\n".join(out).rstrip() + "\n"
+
+
+def _basis(figures: Figures) -> str:
+    """One line on what the report was made from and by whom."""
+    parts = f"{figures.documents} document{'s' if figures.documents != 1 else ''}, {figures.parts} parts"
+    by = SELECTS if figures.model == "extractive" else WRITES.format(model=_code(figures.model))
+    invented = (f" {figures.invented_citations} citations that the model made up were taken out." if figures.invented_citations else "")
+    return f"Read: {parts}. {by}{invented}"
+
+
+def _said(statements: Sequence[Statement], numbers: Mapping[Ref, int]) -> str:
+    """Statements as a paragraph."""
+    return " ".join(_statement(statement, numbers) for statement in statements)
+
+
+def _listed(statements: Sequence[Statement], numbers: Mapping[Ref, int]) -> str:
+    """Statements as a list: each of an answer can be checked by itself."""
+    return "\n".join(f"- {_statement(statement, numbers)}" for statement in statements)
+
+
+def _statement(statement: Statement, numbers: Mapping[Ref, int]) -> str:
+    marks = "".join(f"[{numbers[ref]}]" for ref in statement.cites if ref in numbers)
+    return f"{_safe(statement.text)} {marks or '(no source named)'}"
+
+
+def _source(source: Source) -> str:
+    place = [_safe(source.title), *(_safe(heading) for heading in source.headings if heading != source.title)]
+    where = " › ".join(place)
+    if source.page:
+        where += f", p. {source.page}" + (f"–{source.page_end}" if source.page_end > source.page else "")
+    elif source.line:
+        where += f", line {source.line}"
+    also = f" (and {source.also} more place{'s' if source.also > 1 else ''} with the same text)" if source.also else ""
+    return f"{source.number}. {where}{also}. `{_code(source.source)}` `{source.ref.short}`"
+
+
+def _safe(text: str) -> str:
+    """Text of a document inside Markdown: no HTML, no link, no image, no line of its own."""
+    text = " ".join(text.split())
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    text = text.replace("](", "]\\(").replace("`", "'")
+    return re.sub(r"\]\s?:", "]\\:", text)
+
+
+def _code(text: str) -> str:
+    """Text inside back ticks."""
+    return " ".join(text.replace("`", "'").split())

@@ -1,0 +1,88 @@
+"""Selection: sentences chosen one by one within a number of words, so that they do not repeat each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from memgang.llms.candidates import Candidate
+from memgang.llms.ranking import Index, alike, centrality
+
+SAME = 0.8  # share of terms from which two sentences say the same thing
+FLOOR = 0.15  # of the best score: below it a sentence is about something else
+
+
+def for_question(index: Index, usable: Sequence[Candidate], scores: Sequence[float], words: int) -> list[Candidate]:
+    """The sentences that answer best, with what they repeat held against them."""
+    value = {c.place: scores[c.place] * c.quality for c in usable}
+    top = max(value.values())
+
+    def gain(candidate: Candidate, chosen: Sequence[Candidate]) -> float:
+        base = _value(value[candidate.place], candidate, chosen)
+        overlap = max((alike(candidate, other) for other in chosen), default=0.0)
+        return 0.0 if overlap >= SAME or base < FLOOR * top else base * (1 - 0.5 * overlap)
+
+    return _greedy(usable, gain, words)
+
+
+def for_summary(index: Index, usable: Sequence[Candidate], words: int) -> list[Candidate]:
+    """The sentences that together cover most of what the passages are about.
+
+    A term that is covered already counts less each time, so the gain of a sentence falls as what it
+    says is said; passages that have had their say give way to the others.
+    """
+    weights = centrality(index)
+    own = {c.place: [(t, weights[t]) for t in sorted(set(c.terms))] for c in usable}
+    covered: Counter[str] = Counter()
+    counted = 0
+    used: Counter[int] = Counter()
+
+    def gain(candidate: Candidate, chosen: Sequence[Candidate]) -> float:
+        nonlocal counted
+        for other in chosen[counted:]:
+            covered.update(set(other.terms))
+            used[other.passage] += 1
+        counted = len(chosen)
+        fresh = sum(w * 0.35 ** covered[t] for t, w in own[candidate.place])
+        if chosen and max(alike(candidate, other) for other in chosen) >= SAME:
+            return 0.0
+        lead = 1.0 + 0.5 * (1 - candidate.depth) ** 2
+        turn = 0.6 ** used[candidate.passage]
+        return _value(candidate.quality, candidate, chosen) * lead * turn * fresh / (candidate.words + 8)
+
+    return _greedy(usable, gain, words)
+
+
+def _value(value: float, candidate: Candidate, chosen: Sequence[Candidate]) -> float:
+    """A sentence that leans on the one before it reads well where that one is chosen too."""
+    if candidate.leans and any(c.place == candidate.place - 1 and c.passage == candidate.passage for c in chosen):
+        return value * 1.6
+    return value
+
+
+def _greedy(
+    usable: Sequence[Candidate], gain: Callable[[Candidate, Sequence[Candidate]], float], words: int
+) -> list[Candidate]:
+    chosen: list[Candidate] = []
+    left = words
+    open_ = list(usable)
+    while open_:
+        fitting = [c for c in open_ if _cost(c, chosen) <= left]
+        if not fitting:
+            break
+        best = max(fitting, key=lambda c: (gain(c, chosen), -c.place))
+        if gain(best, chosen) <= 0:
+            break
+        left -= _cost(best, chosen)
+        chosen.append(best)
+        open_.remove(best)
+    if not chosen and usable:
+        chosen = [min(usable, key=lambda c: (c.words, c.place))]
+    return sorted(chosen, key=lambda c: c.place)
+
+
+def _cost(candidate: Candidate, chosen: Sequence[Candidate]) -> int:
+    """Words it adds to the answer, with the speaker's name where that has to be said."""
+    if not candidate.speaker or any(c.turn == candidate.turn and c.passage == candidate.passage for c in chosen):
+        return candidate.words
+    return candidate.words + len(candidate.speaker.split())

@@ -1,0 +1,183 @@
+"""The log, writing side: events of this process that change nothing, written in batches.
+
+Changes are logged by the scripts that make them. Everything else (reads, hits, waits, refusals, marks)
+gathers here and goes out by `touch` every 50 ms or 256 events; one batch of one shard is one entry of
+the log of reads. A batch carries the number that makes a repeat harmless. A process killed with
+kill -9 loses what it has not flushed; ``audit="strict"`` flushes before the read returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, defaultdict
+from typing import Any
+
+import msgspec
+
+from memgang.errors import MemGangError
+from memgang.model import NO_USAGE, Context, Ref, Usage
+from memgang.store import scripts
+from memgang.store.keys import Keys
+from memgang.store.process import incarnation
+from memgang.store.wire import Wire
+
+RECORDS_MAX = 128  # of one batch: the bound of the script
+NOTE_BYTES_MAX = 1024
+
+
+def note(context: Context, fields: dict[str, Any] | None = None) -> bytes:
+    """What only the caller knows of a change, as JSON of at most 1 KB: ids and numbers, never content."""
+    words: dict[str, Any] = {}
+    if context.run:
+        words["run"] = context.run
+    if context.role:
+        words["role"] = context.role
+    if context.task:
+        words["task"] = context.task
+    if context.trace:
+        words["trace"] = context.trace
+    if fields:
+        words.update(fields)
+    text = msgspec.json.encode(words)
+    while len(text) > NOTE_BYTES_MAX:
+        # The longest field gives way; figures never do. Lists (parents) are halved, texts are cut.
+        longest = max((k for k, v in words.items() if isinstance(v, str | list)), key=lambda k: len(str(words[k])), default="")
+        if not longest:
+            break
+        words[longest] = words[longest][: len(words[longest]) // 2]
+        text = msgspec.json.encode(words)
+    return text
+
+
+def spent(own: Usage) -> dict[str, Any]:
+    """A usage as the fields of a note; what is 0 is left out."""
+    fields = {"calls": own.calls, "llm": own.llm_calls, "in": own.tokens_in, "out": own.tokens_out,
+              "cached": own.tokens_cached, "usd": own.micro_usd, "ms": own.ms, "rb": own.bytes}
+    return {k: v for k, v in fields.items() if v} | ({"est": True} if own.estimated else {})
+
+
+def usage_of(words: dict[str, Any]) -> Usage:
+    """The inverse of `spent`."""
+    return Usage(
+        words.get("calls", 0), words.get("llm", 0), words.get("in", 0), words.get("out", 0),
+        words.get("cached", 0), words.get("usd", 0), words.get("ms", 0), words.get("rb", 0), bool(words.get("est")))
+
+
+class EventLog:
+    """Where this process's own events gather. Lives as long as the Space; `flush` before it ends."""
+
+    def __init__(self, wire: Wire, keys: Keys, *, flush_ms: int, flush_events: int) -> None:
+        self._wire = wire
+        self._keys = keys
+        self._flush_s = flush_ms / 1000
+        self._most = flush_events
+        self._waiting: list[tuple[int, Context, list[Any]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing = asyncio.Lock()
+        self._number: dict[int, int] = {}
+        self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.failed_flushes = 0
+
+    def server_ms(self) -> int:
+        """The server's time, estimated from our own clock and the offset measured last."""
+        return int(time.monotonic() * 1000 + self._offset_ms)
+
+    async def measure_offset(self) -> None:
+        """Compare the clocks: the server's time at the midpoint of one round trip."""
+        before = time.monotonic()
+        seconds, micros = await self._wire.call("TIME")
+        after = time.monotonic()
+        self._offset_ms = int(seconds) * 1000 + int(micros) / 1000 - (before + after) * 500
+
+    def add(
+        self, what: str, context: Context, *, obj: str = "", call: str = "", us: int = 0, size: int = 0,
+        why: str = "", saved: Usage = NO_USAGE, by: str = "", text: str = "", fn: str = "",
+    ) -> None:
+        """Take one event; it is written with the next batch."""
+        shard = self._keys.shard_of(obj or call) if obj or call else 0
+        usage = [] if saved is NO_USAGE else [
+            saved.calls, saved.llm_calls, saved.tokens_in, saved.tokens_out, saved.tokens_cached,
+            saved.micro_usd, saved.ms, saved.bytes, int(saved.estimated)]
+        self._waiting.append((shard, context, [what, self.server_ms(), 0, obj, call, us, size, why, usage, by, text, fn]))
+        if len(self._waiting) >= self._most:
+            self._start_flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._flush_s, self._start_flush)
+
+    def _start_flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        task = asyncio.create_task(self._flush_quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _flush_quietly(self) -> None:
+        with contextlib.suppress(MemGangError):  # the next batch takes them along; what is lost is counted
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything that waits. Events that cannot be written stay for the next time."""
+        async with self._flushing:  # one batch of a shard in transit, so that a number is never overtaken
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                # MemGang's own overhead: the time in which somebody waited for the server.
+                overhead = self._wire.take_busy_us()
+                batches: dict[int, list[tuple[Context, list[Any]]]] = defaultdict(list)
+                for shard, context, line in waiting[: 4 * self._most]:
+                    batches[shard].append((context, line))
+                self._waiting = waiting[4 * self._most:] + self._waiting
+                try:
+                    # Batches of different shards may travel together; those of one shard go one by one.
+                    await asyncio.gather(*(self._write(shard, lines, overhead if i == 0 else 0)
+                                           for i, (shard, lines) in enumerate(batches.items())))
+                except MemGangError:
+                    self.failed_flushes += 1
+                    raise
+
+    async def _write(self, shard: int, lines: list[tuple[Context, list[Any]]], overhead: int) -> None:
+        while lines:
+            taken, contexts = 0, {}
+            reads: Counter[Ref] = Counter()
+            counters: Counter[str] = Counter()
+            batch: list[list[Any]] = []
+            for context, line in lines:
+                what, obj = line[0], line[3]
+                if obj and what in ("read", "hit", "joined"):
+                    ref = Ref("mg:" + obj)
+                    if ref not in reads and len(reads) == RECORDS_MAX:
+                        break
+                    reads[ref] += 1
+                _count(counters, line)
+                line[2] = contexts.setdefault(context, len(contexts))
+                batch.append(line)
+                taken += 1
+                if taken == self._most:
+                    break
+            if overhead:
+                counters["overhead_us"] = overhead
+                batch.append(["overhead", self.server_ms(), 0, "", "", overhead, 0, "", [], "", "", ""])
+                overhead = 0
+            number = self._number.get(shard, 0) + 1
+            self._number[shard] = number
+            first = next(iter(contexts))
+            await scripts.touch(
+                self._wire, self._keys, shard, who=first.who, inc=incarnation(), number=number, counters=dict(counters),
+                reads=dict(reads), events=msgspec.msgpack.encode(batch),
+                contexts=msgspec.json.encode([[c.who, c.role, c.run, c.task, c.trace] for c in contexts]))
+            lines = lines[taken:]
+
+
+def _count(counters: Counter[str], line: list[Any]) -> None:
+    """What `stats` shows without reading the log."""
+    what, usage = line[0], line[8]
+    if what in ("read", "hit", "joined", "refused"):
+        counters[{"read": "reads", "hit": "hits", "joined": "joined", "refused": "refused"}[what]] += 1
+    if usage:
+        counters["saved_calls"] += usage[0]
+        counters["saved_tok"] += usage[2] + usage[3]
+        counters["saved_usd"] += usage[5]
+        counters["saved_ms"] += usage[6]

@@ -1,0 +1,104 @@
+"""Every key and channel name, with its {hash tag}. No other file spells one.
+
+A space has a fixed number of shards; all keys of one shard carry the tag ``{space.ss}``, so that
+one script finds all its keys on one node of a cluster. The shard of an id, call key or name is the
+first byte of its digest modulo the shards.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+
+from memgang.codec import digest
+from memgang.errors import ConfigError
+from memgang.model import Ref
+
+SPACE = re.compile(r"[a-z0-9-]{1,32}\Z")
+LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+STORE_ID = "mg:store"
+
+
+def check_space(name: str) -> str:
+    """The name of a space, or ConfigError."""
+    if not SPACE.match(name):
+        raise ConfigError(f"space name {name[:60]!r} must be 1 to 32 of the characters a-z 0-9 -")
+    return name
+
+
+def check_label(what: str, text: str) -> str:
+    """The name of a run, agent, role or tag, or ConfigError."""
+    if not LABEL.match(text):
+        raise ConfigError(f"{what} {text[:80]!r} must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    return text
+
+
+def check_name(name: str) -> str:
+    """The name of an object: up to 8 labels joined by '/', none of them '.' or '..'; or ConfigError."""
+    steps = name.split("/")
+    if len(steps) > 8 or not all(LABEL.match(step) and step not in (".", "..") for step in steps):
+        raise ConfigError(
+            f"name {name[:80]!r} must be up to 8 steps joined by '/', each 1 to 64 of A-Z a-z 0-9 . _ - and not '.' or '..'"
+        )
+    return name
+
+
+def first_byte(digested: str) -> int:
+    """The first byte of a digest in its base32 spelling."""
+    return base64.b32decode(digested[:8].upper())[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one space. ``secret`` keys the hashes of names, so that key names give nothing away."""
+
+    space: str
+    shards: int = 1
+    secret: bytes = b""
+
+    @staticmethod
+    def config(space: str) -> str:
+        """The space's secret, number of shards and policies."""
+        return f"mg:{{{space}}}:cfg"
+
+    @staticmethod
+    def janitor(space: str) -> str:
+        """Held by the process that keeps house for the space, for as long as it does."""
+        return f"mg:{{{space}}}:janitor"
+
+    def shard_of(self, digested: str) -> int:
+        """The shard of an id, call key or hash of a name."""
+        return first_byte(digested) % self.shards if self.shards > 1 else 0
+
+    def at(self, shard: int, rest: str) -> str:
+        """A key of this shard."""
+        return f"mg:{{{self.space}.{shard:02x}}}:{rest}"
+
+    def head(self, shard: int) -> list[str]:
+        """Totals and the log of changes: the first two keys of nearly every script."""
+        return [self.at(shard, "u"), self.at(shard, "a")]
+
+    def flight(self, call: str) -> str:
+        """The flight of a call; also the name of its channel."""
+        return self.at(self.shard_of(call), f"f:{call}")
+
+    def record(self, ref: Ref) -> str:
+        """The record of an object."""
+        return self.at(self.shard_of(ref.id), f"o:{ref.id}")
+
+    def body(self, ref: Ref) -> str:
+        """The bytes of an object."""
+        return self.at(self.shard_of(ref.id), f"b:{ref.id}")
+
+    def laid(self, ref: Ref, nonce: str) -> str:
+        """Where a large body waits for its record."""
+        return self.at(self.shard_of(ref.id), f"b:{ref.id}:t:{nonce}")
+
+    def pins(self, ref: Ref) -> str:
+        """Who holds the object, and until when."""
+        return self.at(self.shard_of(ref.id), f"p:{ref.id}")
+
+    def name_hash(self, name: str) -> str:
+        """What key names hold instead of the name."""
+        return digest(name.encode(), self.secret)

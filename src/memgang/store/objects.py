@@ -1,0 +1,162 @@
+"""Objects in the server: bodies and records, in the order that leaves no reference to nothing.
+
+The body first, the record second: a crash between leaves bytes that expire by themselves in a minute,
+never a reference to nothing. A small body travels inside `put`; a larger one is laid under a temporary
+key, above 16 MiB in parts, and `put` renames it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError
+
+from memgang.codec import Encoded, ref_of
+from memgang.errors import IntegrityError, ObjectLost, StoreUnavailable, TooLarge, UnknownReference
+from memgang.model import Context, MemoryObject, Ref
+from memgang.settings import Settings
+from memgang.store import scripts
+from memgang.store.events import note
+from memgang.store.keys import Keys
+from memgang.store.process import fresh
+from memgang.store.wire import Wire, translated
+
+LAID_MS = 60_000
+VERIFIED_MAX = 100_000
+_FIELDS = ("type", "size", "at", "expires", "writers", "parents", "call", "meta", "cost", "freq", "read", "ttl")
+
+
+class Objects:
+    """Bodies and records of one space, by reference. Lives as long as the Space."""
+
+    def __init__(self, wire: Wire, keys: Keys, settings: Settings) -> None:
+        self._wire, self._keys, self._settings = wire, keys, settings
+        self._verified: set[Ref] = set()
+
+    async def put(
+        self, value: Encoded, context: Context, *, ttl_ms: int = 0, cost_s: float = 0.0, keep: bool = True,
+        call: str = "", parents: Sequence[Ref] = (), meta: dict[str, Any] | None = None, words: dict[str, Any] | None = None,
+    ) -> Ref:
+        """Store bytes; known content only gains a writer. ``words`` go into the note of the event.
+
+        Raises:
+            TooLarge, StoreFull, IntegrityError, StoreUnavailable.
+        """
+        size = len(value.body)
+        if size > self._settings.body_bytes_max:
+            raise TooLarge("the value", size, self._settings.body_bytes_max)
+        ref = await asyncio.to_thread(ref_of, *value) if size > 1 << 20 else ref_of(*value)
+        told = {"bytes": size, "src": [p.id[:10] for p in parents[:16]], "src_n": len(parents), **(words or {})}
+        if not parents:
+            del told["src"], told["src_n"]
+        parent_ids = list(parents)
+        if len(parent_ids) > 64:
+            # A record names 64 parents; more go into an object that lists them, which is then the 65th word.
+            listed = await self.put(Encoded("application/json", msgspec.json.encode(parent_ids)), context, keep=keep)
+            parent_ids = [*parent_ids[:63], listed]
+        op = fresh()
+        for _ in range(3):
+            laid, parts = "", 0
+            if size > self._settings.inline_bytes_max:
+                laid, parts = await self._lay(ref, value.body)
+            stored = await scripts.put(
+                self._wire, self._keys, ref, who=context.who, note=note(context, told), op=op,
+                media_type=value.media_type, size=size, how="laid" if laid else "inline",
+                what=parts if laid else bytes(value.body), ttl_ms=ttl_ms, cost_s=cost_s,
+                limit=self._settings.budget_bytes, guard_ms=self._settings.guard_ms, keep=keep, call=call,
+                meta=msgspec.json.encode(meta or {}), parents=parent_ids, laid=laid)
+            if stored is not None:
+                self._verified.add(ref)
+                return ref
+        raise StoreUnavailable(f"the {size:,} bytes of {ref} were gone three times before their record could be written")
+
+    async def _lay(self, ref: Ref, body: bytes) -> tuple[str, int]:
+        """Write a large body under a temporary key; that key and its number of parts (0: one string)."""
+        laid = self._keys.laid(ref, fresh())
+        step = self._settings.part_bytes
+        try:
+            if len(body) <= step:
+                await self._wire.call("SET", laid, body, "PX", LAID_MS)
+                return laid, 0
+            view, count = memoryview(body), 0
+            for start in range(0, len(body), step):
+                # One part at a time: a gigabyte must not stand twice in our memory.
+                await self._wire.call("HSET", laid, str(count), bytes(view[start:start + step]))
+                await self._wire.call("PEXPIRE", laid, LAID_MS)
+                count += 1
+            return laid, count
+        except RedisError as error:
+            raise translated(error, f"store {len(body):,} bytes") from error
+
+    async def get(self, ref: Ref) -> tuple[str, bytes, dict[str, Any]]:
+        """Media type, bytes and meta of an object.
+
+        Raises:
+            UnknownReference: not there, or expired by the server's clock.
+            ObjectLost: the record is there, the body is not.
+            IntegrityError: the bytes are not the content of the id.
+        """
+        found = await scripts.get(self._wire, self._keys, ref)
+        match found:
+            case "absent":
+                raise UnknownReference(ref)
+            case "expired":
+                await self.sweep([ref])  # so that its end is in the log before anybody is told
+                raise UnknownReference(ref, "it has expired")
+            case "lost":
+                raise ObjectLost(ref, "its record is there, its body is not")
+            case _:
+                body = found.body if found.body is not None else await self._parts(ref, found.parts, found.size)
+        if self._settings.verify == "always" or ref not in self._verified:
+            right = await asyncio.to_thread(ref_of, found.media_type, body) if found.size > 1 << 20 else ref_of(found.media_type, body)
+            if right != ref:
+                raise IntegrityError(ref, f"{len(body):,} bytes that are {right}")
+            if len(self._verified) >= VERIFIED_MAX:
+                self._verified.clear()
+            self._verified.add(ref)
+        return found.media_type, body, msgspec.json.decode(found.meta) if found.meta else {}
+
+    async def _parts(self, ref: Ref, count: int, size: int) -> bytes:
+        whole = bytearray()
+        for part in range(count):
+            piece = await self._wire.call("HGET", self._keys.body(ref), str(part))
+            if piece is None:
+                raise ObjectLost(ref, "a part of its body is gone")
+            whole += piece
+        if len(whole) != size:
+            raise IntegrityError(ref, f"{len(whole):,} bytes where the record says {size:,}")
+        return bytes(whole)
+
+    async def describe(self, refs: Sequence[Ref], now_ms: int) -> list[MemoryObject | None]:
+        """Records, in one round trip; None where there is none, or it has expired."""
+        replies = [(self._wire.call("HMGET", self._keys.record(r), *_FIELDS), self._wire.call("HGETALL", self._keys.pins(r)))
+                   for r in refs]
+        out: list[MemoryObject | None] = []
+        for ref, (record, pins) in zip(refs, replies, strict=True):
+            kind, size, at, expires, writers, parents, call, meta, cost, freq, read, _ttl = await record
+            held = await pins
+            flat = list(held.items()) if isinstance(held, dict) else list(zip(held[::2], held[1::2], strict=True))
+            if kind is None or 0 < int(expires) <= now_ms:
+                out.append(None)
+                continue
+            out.append(MemoryObject(
+                ref, kind.decode(), int(size), int(at), int(expires), tuple((writers or b"").decode().split()),
+                tuple(Ref("mg:" + p) for p in (parents or b"").decode().split()), (call or b"").decode(),
+                msgspec.json.decode(meta) if meta else {}, float(cost or 0), int(freq or 0), int(read or 0),
+                tuple(h.decode() for h, deadline in flat if int(deadline) > now_ms)))
+        return out
+
+    async def sweep(self, candidates: Sequence[Ref], who: str = "janitor/expiry") -> int:
+        """Remove those that have expired, each with its event; how many."""
+        removed = 0
+        by_shard: dict[int, list[Ref]] = {}
+        for ref in candidates:
+            by_shard.setdefault(self._keys.shard_of(ref.id), []).append(ref)
+        for shard, refs in by_shard.items():
+            for start in range(0, len(refs), 32):
+                swept = await scripts.sweep(self._wire, self._keys, shard, refs[start:start + 32], who=who, note=b"{}")
+                removed += swept[0] if swept else 0
+        return removed

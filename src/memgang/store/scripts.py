@@ -1,0 +1,281 @@
+"""The atomic steps: loads lua/*.lua; one typed async function for each file; replies become model values.
+
+A script's file says what it does; its function here says how to ask. Every script may run twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+import msgspec
+from redis.exceptions import NoScriptError, RedisError
+
+from memgang.errors import Conflict, Fenced, IntegrityError, StoreFull, StoreUnavailable
+from memgang.model import NO_USAGE, Answered, Backoff, Claimed, Failed, Follow, Outcome, Ref, Usage
+from memgang.store.keys import Keys
+from memgang.store.wire import Argument, Wire, translated
+
+LUA = resources.files("memgang.store") / "lua"
+
+
+def assembled(name: str) -> str:
+    """A script as the server gets it: its first line (the flags), the prelude, then the rest."""
+    first, rest = (LUA / f"{name}.lua").read_text("utf-8").split("\n", 1)
+    return f"{first}\n{(LUA / '_prelude.lua').read_text('utf-8')}{rest}"
+
+
+@cache
+def script_names() -> tuple[str, ...]:
+    """The names of all scripts."""
+    return tuple(sorted(p.name[:-4] for p in LUA.iterdir() if p.name.endswith(".lua") and not p.name.startswith("_")))
+
+
+@cache
+def _sources() -> dict[str, tuple[str, str]]:
+    return {n: (source := assembled(n), hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+            for n in script_names()}
+
+
+async def load(wire: Wire) -> None:
+    """Hand all scripts to the server."""
+    for reply in [wire.call("SCRIPT", "LOAD", source) for source, _ in _sources().values()]:
+        try:
+            await reply
+        except RedisError as error:
+            raise translated(error, "load scripts") from error
+
+
+async def _run(wire: Wire, name: str, keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
+    command = ("EVALSHA", _sources()[name][1], len(keys), *keys, *args)
+    try:
+        try:
+            reply = await wire.call(*command)
+        except NoScriptError:
+            await load(wire)
+            reply = await wire.call(*command)
+    except RedisError as error:
+        raise translated(error, name) from error
+    return reply  # type: ignore[no-any-return]  # lists that begin with a word, as the contract says
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What `put` answers: new | known | replay, and when the object expires (0: never)."""
+
+    how: str
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What `get` answers when the object is there. ``body`` is None where it lies in ``parts``."""
+
+    media_type: str
+    size: int
+    expires: int
+    meta: bytes
+    cost_s: float
+    body: bytes | None
+    parts: int
+
+
+def _number(reply: bytes | int | str) -> int:
+    return int(reply)
+
+
+def _usage(text: bytes) -> Usage:
+    return msgspec.json.decode(text, type=Usage) if text else NO_USAGE
+
+
+def _flight(keys: Keys, call: str) -> list[str]:
+    shard = keys.shard_of(call)
+    return [*keys.head(shard), keys.at(shard, f"f:{call}"), keys.at(shard, f"s:{call}")]
+
+
+async def claim(
+    wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, inc: str,
+    lease_ms: int, attempts: int, hold_ms: int, unusable: Answered | None = None,
+) -> Outcome:
+    """Ask who computes this call. ``unusable`` is an answer the caller has checked and refuses."""
+    refused = (unusable.ref.id, str(unusable.fence)) if unusable else ("", "")
+    reply = await _run(wire, "claim", _flight(keys, call), [who, note, owner, inc, lease_ms, attempts, hold_ms, *refused])
+    match reply:
+        case [b"answered", ref, fence, expires, validator, usage, _by]:
+            return Answered(Ref("mg:" + ref.decode()), int(fence), int(expires), validator, _usage(usage), _by.decode())
+        case [b"follow", ms, fence, leader, by]:
+            return Follow(int(ms), int(fence), leader.decode(), by.decode())
+        case [b"backoff", ms, fence]:
+            return Backoff(int(ms), int(fence))
+        case [b"claimed", fence, ms, how, attempt]:
+            return Claimed(int(fence), int(ms), how.decode(), int(attempt))
+        case [b"failed", error, fence, ms]:
+            return Failed(error, int(fence or 0), int(ms))
+    raise _surprise("claim", reply)
+
+
+async def commit(
+    wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int, answer: Ref,
+    ttl_ms: int, own: Usage, validator: bytes, usage: Usage,
+) -> int:
+    """Publish the answer; when it expires (0: never).
+
+    Raises:
+        Fenced: somebody claimed since; nothing visible was changed.
+    """
+    reply = await _run(wire, "commit", _flight(keys, call), [
+        who, note, owner, str(fence), answer.id, ttl_ms, own.ms, own.micro_usd, validator, msgspec.json.encode(usage)])
+    match reply:
+        case [b"committed", expires]:
+            return _number(expires)
+        case [b"fenced", newest]:
+            raise Fenced(call, fence, int(newest))
+    raise _surprise("commit", reply)
+
+
+async def fail(
+    wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int,
+    kind: Literal["permanent", "transient"], error: bytes, pause_ms: int,
+) -> bool:
+    """End this attempt with an error. False: somebody newer leads, nothing was changed."""
+    reply = await _run(wire, "fail", _flight(keys, call)[:3], [who, note, owner, str(fence), kind, error, pause_ms])
+    return bool(reply[0] == b"recorded")
+
+
+async def release(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int) -> bool:
+    """Give the flight up without an error. False: somebody newer leads, nothing was changed."""
+    reply = await _run(wire, "release", _flight(keys, call)[:3], [who, note, owner, str(fence)])
+    return bool(reply[0] == b"released")
+
+
+async def drop(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, reason: str) -> Ref | None:
+    """Forget what a call answered; the reference it had answered, if any."""
+    reply = await _run(wire, "drop", _flight(keys, call), [who, note, reason])
+    return Ref("mg:" + reply[1].decode()) if reply[0] == b"dropped" and reply[1] else None
+
+
+def beat_command(keys: Keys, call: str, *, who: str, owner: str, fence: int, lease_ms: int) -> tuple[str, list[Argument]]:
+    """The beat as source and arguments for a connection that is not the wire's (beats have their own thread)."""
+    names = _flight(keys, call)[:3]
+    return _sources()["beat"][0], [len(names), *names, who, b"", owner, str(fence), lease_ms]
+
+
+async def put(
+    wire: Wire, keys: Keys, ref: Ref, *, who: str, note: bytes, op: str, media_type: str, size: int,
+    how: Literal["inline", "laid"], what: bytes | int, ttl_ms: int, cost_s: float, limit: int,
+    guard_ms: int, keep: bool, call: str, meta: bytes, parents: Sequence[Ref], laid: str = "",
+) -> Stored | None:
+    """Record an object whose bytes come along or have been laid. None: laid bytes are gone, lay them again.
+
+    Raises:
+        StoreFull: the budget is used up; nothing was written.
+        IntegrityError: the id is taken by an object of another size.
+    """
+    shard = keys.shard_of(ref.id)
+    reply = await _run(wire, "put", [
+        *keys.head(shard), keys.record(ref), keys.body(ref), laid or keys.laid(ref, "none"),
+        keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"),
+    ], [who, note, op, media_type, size, how, what, ttl_ms, repr(cost_s), limit, guard_ms, int(keep), 0, call, meta,
+        " ".join(p.id for p in parents[:64])])
+    match reply:
+        case [b"stored", word, expires]:
+            return Stored(word.decode(), int(expires))
+        case [b"full", used, most]:
+            raise StoreFull(f"{size:,} bytes", int(used), int(most))
+        case [b"unlaid"]:
+            return None
+        case [b"conflict", other]:
+            raise IntegrityError(ref, f"an object of {int(other):,} bytes has this id, ours has {size:,}")
+    raise _surprise("put", reply)
+
+
+async def get(wire: Wire, keys: Keys, ref: Ref) -> Body | Literal["absent", "expired", "lost"]:
+    """A body by the server's clock, or why there is none."""
+    shard = keys.shard_of(ref.id)
+    reply = await _run(wire, "get", [*keys.head(shard), keys.record(ref), keys.body(ref)], ["", ""])
+    match reply:
+        case [b"here", kind, size, expires, meta, cost, body]:
+            return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), body, 0)
+        case [b"parts", kind, size, expires, meta, cost, parts]:
+            return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), None, int(parts))
+        case [b"absent"]:
+            return "absent"
+        case [b"expired"]:
+            return "expired"
+        case [b"lost"]:
+            return "lost"
+    raise _surprise("get", reply)
+
+
+async def pin(wire: Wire, keys: Keys, ref: Ref, *, who: str, note: bytes, holder: str, ms: int) -> int | None:
+    """Pin for ``ms`` (0 unpins); the deadline by the server's clock, 0 when unpinned, None when the object is not there."""
+    reply = await _run(wire, "pin", [*keys.head(keys.shard_of(ref.id)), keys.record(ref), keys.pins(ref)],
+                       [who, note, holder, str(ms)])
+    match reply:
+        case [b"pinned", deadline]:
+            return _number(deadline)
+        case [b"unpinned"]:
+            return 0
+        case [b"absent"]:
+            return None
+    raise _surprise("pin", reply)
+
+
+async def name(
+    wire: Wire, keys: Keys, text: str, *, who: str, note: bytes, op: str, ref: Ref | None, expect: int | None, kept: int = 1000,
+) -> int:
+    """Point a name at an object; the new version.
+
+    Raises:
+        Conflict: the name is not at the version expected.
+    """
+    hashed = keys.name_hash(text)
+    shard = keys.shard_of(hashed)
+    reply = await _run(wire, "name", [
+        *keys.head(shard), keys.at(shard, f"n:{hashed}"), keys.at(shard, "m"), keys.at(shard, f"v:{hashed}"),
+    ], [who, note, op, ref.id if ref else "", "*" if expect is None else str(expect), text, kept])
+    match reply:
+        case [b"named", version]:
+            return _number(version)
+        case [b"changed", ref_id, version]:
+            raise Conflict(text, expect or 0, int(version), f"mg:{ref_id.decode()}" if ref_id else "")
+    raise _surprise("name", reply)
+
+
+async def forget(wire: Wire, keys: Keys, ref: Ref, *, who: str, note: bytes, reason: str) -> int | None:
+    """Remove an object now; its size, or None when it was not there."""
+    shard = keys.shard_of(ref.id)
+    reply = await _run(wire, "forget", [
+        *keys.head(shard), keys.record(ref), keys.body(ref), keys.pins(ref),
+        keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"),
+    ], [who, note, reason])
+    return int(reply[1]) if reply[0] == b"forgotten" else None
+
+
+async def touch(
+    wire: Wire, keys: Keys, shard: int, *, who: str, contexts: bytes, inc: str, number: int, events: bytes,
+    counters: dict[str, int], reads: dict[Ref, int],
+) -> bool:
+    """Log a batch of events that change nothing. False: this batch is in the log already."""
+    reply = await _run(wire, "touch", [
+        keys.at(shard, "u"), keys.at(shard, "h"), keys.at(shard, "q"), keys.at(shard, "r"), *map(keys.record, reads),
+    ], [who, contexts, inc, number, events, msgspec.json.encode(counters), *reads.values()])
+    return bool(reply[0] == b"touched")
+
+
+async def sweep(
+    wire: Wire, keys: Keys, shard: int, candidates: Sequence[Ref], *, who: str, note: bytes
+) -> tuple[int, int] | None:
+    """Remove what has expired among at most 32 candidates: (objects, bytes). None: the clock stepped back."""
+    own = [k for ref in candidates for k in (keys.record(ref), keys.body(ref), keys.pins(ref))]
+    reply = await _run(wire, "sweep", [
+        *keys.head(shard), keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"), *own], [who, note])
+    return (int(reply[1]), int(reply[2])) if reply[0] == b"swept" else None
+
+
+def _surprise(script: str, reply: Any) -> StoreUnavailable:
+    return StoreUnavailable(f"script {script} answered {reply!r:.200}: is another program using these keys?")

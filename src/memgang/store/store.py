@@ -1,0 +1,133 @@
+"""One space's store as this process holds it: opened, checked and closed as one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import Any
+
+import redis
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from memgang.errors import ServerUnfit, StoreUnavailable
+from memgang.settings import Settings
+from memgang.store import address as addresses
+from memgang.store import scripts
+from memgang.store.beats import Beats
+from memgang.store.check import check
+from memgang.store.events import EventLog
+from memgang.store.janitor import keep_house
+from memgang.store.keys import STORE_ID, Keys, check_space
+from memgang.store.objects import Objects
+from memgang.store.server import Lodging
+from memgang.store.wakeups import Wakeups
+from memgang.store.wire import Wire, translated
+
+
+class Store:
+    """Everything below the verbs. Lives from `open` to `aclose`, on one event loop."""
+
+    def __init__(self, settings: Settings, where: addresses.Address, lodging: Lodging | None) -> None:
+        self.settings, self.address, self._lodging = settings, where, lodging
+        kwargs = {**where.redis_kwargs(), "protocol": 2, "socket_timeout": settings.socket_timeout_s,
+                  "socket_connect_timeout": settings.socket_timeout_s}
+        self._sync_kwargs: dict[str, Any] = {**kwargs, "retry": Retry(NoBackoff(), 0)}
+        client = aioredis.Redis(**kwargs, retry=AsyncRetry(NoBackoff(), 0), max_connections=10_000)
+        self.wire = Wire(client, timeout_s=settings.socket_timeout_s, revive=self._revive if lodging else None)
+        self.wakeups = Wakeups(client)
+        self.warnings: list[str] = []
+        self._janitor: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Store:
+        """Find or start the server, check it, and read (or make) the space's secret and number of shards.
+
+        Raises:
+            ConfigError, StoreUnavailable, ServerUnfit: in one line, what is wrong.
+        """
+        check_space(settings.space)
+        lodging = None
+        if settings.url is None:
+            lodging = await asyncio.to_thread(Lodging.enter, settings)
+            where = lodging.address
+        else:
+            where = addresses.address(settings)
+        store = cls(settings, where, lodging)
+        try:
+            if lodging is None:
+                await store._check_external()
+            await store._settle()
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    async def _check_external(self) -> None:
+        def look() -> list[Any]:
+            client = self.sync_client()
+            try:
+                client.ping()
+                return list(check(client))
+            except (RedisError, OSError) as error:
+                raise addresses.unreachable(self.address, error) from error
+            finally:
+                client.close()
+
+        for finding in await asyncio.to_thread(look):
+            line = f"{finding.what}: {finding.detail}"
+            if finding.level == "fail":
+                error = ServerUnfit(line)
+                error.hint = finding.fix
+                raise error
+            if finding.level == "warn":
+                self.warnings.append(line)
+
+    async def _settle(self) -> None:
+        space = self.settings.space
+        try:
+            replies = [
+                self.wire.call("SET", STORE_ID, secrets.token_hex(16), "NX"),
+                self.wire.call("HSETNX", Keys.config(space), "secret", secrets.token_bytes(32)),
+                self.wire.call("HSETNX", Keys.config(space), "shards", self.settings.shards),
+                self.wire.call("HMGET", Keys.config(space), "secret", "shards"),
+            ]
+            secret, shards = (await asyncio.gather(*replies))[-1]
+        except RedisError as error:
+            raise translated(error, "open the space") from error
+        if not secret or not shards:
+            raise StoreUnavailable(f"the space {space!r} has no settings: is the server losing writes?")
+        self.keys = Keys(space, int(shards), bytes(secret))
+        self.log = EventLog(self.wire, self.keys, flush_ms=self.settings.flush_ms, flush_events=self.settings.flush_events)
+        self.objects = Objects(self.wire, self.keys, self.settings)
+        self.beats = Beats(self.sync_client, self.keys, lease_ms=self.settings.lease_ms, beat_ms=self.settings.beat_ms)
+        await asyncio.gather(scripts.load(self.wire), self.log.measure_offset())
+        self._janitor = asyncio.create_task(keep_house(self.wire, self.keys, self.objects, self.log, self.settings))
+
+    def sync_client(self) -> redis.Redis:
+        """A connection for a thread of its own."""
+        return redis.Redis(**self._sync_kwargs)
+
+    async def _revive(self) -> None:
+        if self._lodging is not None:
+            with contextlib.suppress(StoreUnavailable):  # the wire tries again, and says so when it gives up
+                await asyncio.to_thread(self._lodging.ensure)
+
+    async def aclose(self) -> None:
+        """Write what waits, close, and leave the embedded server; the last to leave stops it."""
+        if self._janitor is not None:
+            self._janitor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._janitor
+        if hasattr(self, "log"):
+            with contextlib.suppress(StoreUnavailable):
+                await self.log.flush()
+            await asyncio.to_thread(self.beats.close)
+        await self.wakeups.aclose()
+        await self.wire.aclose()
+        if self._lodging is not None:
+            await asyncio.to_thread(self._lodging.leave)

@@ -1,0 +1,223 @@
+"""The connection: commands asked for at the same time share one round trip.
+
+Every call made while the event loop is busy, or while a round trip is under way, goes out together
+with the next one (implicit pipelining). A caller that is cancelled leaves its future, never the
+connection: replies are read to the end by a task of the wire's own, so that no reply can reach the
+wrong caller. Large bodies travel on connections of their own and do not hold up small calls.
+
+Connecting, TLS, authentication and the wire format are redis-py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import hiredis
+import redis.asyncio as aioredis
+from redis.asyncio.connection import Connection
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from memgang.errors import MemGangError, ServerUnfit, StoreFull, StoreUnavailable
+
+Argument = str | bytes | int | float
+Command = tuple[Argument, ...]
+
+# At most this many round trips of small calls at once. One lets a new caller wait for the round trip
+# before its own; many make small batches. Two keep one batch gathering while another travels.
+LANES = 2
+WIDE_LANES = 2
+WIDE_BYTES = 64 * 1024
+BATCH = 512
+
+# How long a call outlives a lost connection: the embedded server is restarted within this.
+PATIENCE_S = 10.0
+
+
+class Wire:
+    """One server as one event loop sees it. Lives as long as the Space that opened it.
+
+    Safe for any number of concurrent callers. Every command sent through it must be harmless when
+    repeated: after a lost connection it is sent again.
+    """
+
+    def __init__(
+        self, client: aioredis.Redis, *, timeout_s: float, revive: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        self.client = client
+        self._timeout_s = timeout_s
+        self._revive = revive
+        self._small: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._wide: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._lanes = 0
+        self._wide_lanes = 0
+        self._idle: list[Connection] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._woken = False
+        self._closed = False
+        self._busy_since = 0.0
+        self._busy_s = 0.0
+        self.round_trips = 0
+        self.commands = 0
+
+    def call(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send a command; the future brings its reply, or raises what the server or the network said.
+
+        Raises:
+            StoreUnavailable: the server stayed away for longer than the patience of a call.
+            ResponseError: the server's own word, not translated.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(StoreUnavailable("this space is closed"))
+            return future
+        size = sum(len(a) for a in command if isinstance(a, bytes | bytearray | memoryview))
+        (self._wide if size > WIDE_BYTES else self._small).append((command, future))
+        if not self._woken:
+            # Not at once: whatever else is ready to run in this turn of the loop may have calls too.
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._wake)
+        return future
+
+    async def aclose(self) -> None:
+        """Wait for what is under way, then give the connections back."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._closed = True
+        for connection in self._idle:
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect()
+        self._idle.clear()
+        await self.client.aclose()
+
+    def _wake(self) -> None:
+        self._woken = False
+        while self._small and self._lanes < LANES:
+            batch, self._small = self._small[:BATCH], self._small[BATCH:]
+            self._lanes += 1
+            self._start(batch, wide=False)
+        while self._wide and self._wide_lanes < WIDE_LANES:
+            self._wide_lanes += 1
+            self._start([self._wide.pop(0)], wide=True)
+
+    def take_busy_us(self) -> int:
+        """Microseconds during which at least one round trip was under way, since this was asked last."""
+        now = time.perf_counter()
+        if self._tasks:
+            self._busy_s += now - self._busy_since
+            self._busy_since = now
+        busy, self._busy_s = self._busy_s, 0.0
+        return int(busy * 1e6)
+
+    def _start(self, batch: list[tuple[Command, asyncio.Future[Any]]], *, wide: bool) -> None:
+        if not self._tasks:
+            self._busy_since = time.perf_counter()
+        task = asyncio.create_task(self._carry(batch, wide))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._busy_s += time.perf_counter() - self._busy_since
+
+    async def _carry(self, batch: list[tuple[Command, asyncio.Future[Any]]], wide: bool) -> None:
+        try:
+            replies = await self._round_trip([command for command, _ in batch])
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if not future.done():
+                    if isinstance(reply, BaseException):
+                        future.set_exception(reply)
+                    else:
+                        future.set_result(reply)
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else StoreUnavailable("stopped"))
+                    future.exception()  # seen: nobody may be left to look
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            if wide:
+                self._wide_lanes -= 1
+            else:
+                self._lanes -= 1
+            self._wake()
+
+    async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
+        deadline = time.monotonic() + PATIENCE_S
+        pause = 0.01
+        while True:
+            try:
+                return await self._attempt(commands)
+            except AuthenticationError as error:
+                raise ServerUnfit(f"the server refuses our user or password: {error}") from error
+            except (ConnectionError, TimeoutError, OSError, BusyLoadingError) as error:
+                if time.monotonic() > deadline or self._closed:
+                    raise StoreUnavailable(f"the server does not answer: {error}") from error
+                if self._revive is not None:
+                    await self._revive()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 0.5)
+
+    async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
+        connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = self.client.connection_pool.make_connection()
+        ready = False
+        try:
+            await connection.connect()
+            self.round_trips += 1
+            self.commands += len(commands)
+            # hiredis packs a command in a twentieth of the time of redis-py's own packer, which is most of a call.
+            packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # ints are taken too
+            await connection.send_packed_command([b"".join(packed)] if len(packed) > 1 else packed, check_health=False)
+            replies: list[Any] = []
+            # One time limit for the batch: one for each reply costs more than reading it.
+            async with asyncio.timeout(self._timeout_s + 0.001 * len(commands)):
+                for _ in commands:
+                    try:
+                        replies.append(await connection.read_response(timeout=math.inf))
+                    except (BusyLoadingError, ReadOnlyError):
+                        raise
+                    except ResponseError as error:
+                        replies.append(error)
+            ready = True
+            return replies
+        finally:
+            if ready:
+                self._idle.append(connection)
+            else:
+                # Half a reply may be in its buffer: never use it again.
+                with contextlib.suppress(Exception):
+                    await connection.disconnect(nowait=True)
+
+
+def translated(error: Exception, what: str) -> Exception:
+    """A server's refusal as an error of our tree; anything else unchanged."""
+    if isinstance(error, MemGangError):
+        return error
+    text = str(error)
+    if isinstance(error, OutOfMemoryError) or "OOM" in text:
+        return StoreFull(what, 0, 0)
+    if isinstance(error, NoPermissionError) or text.startswith("NOPERM"):
+        return ServerUnfit(f"the server's user may not {what}: {text}")
+    if "MISCONF" in text:
+        return StoreUnavailable(f"the server cannot write to its disk and takes no writes: {text[:200]}")
+    if isinstance(error, RedisError):
+        return StoreUnavailable(f"cannot {what}: {text[:300]}")
+    return error
