@@ -8,7 +8,7 @@ whether the right place was found, hardly whether the answer reads well. The dif
 few questions, so the number won and lost is given too.
 
 The baseline is given its best chance: three numbers of neighbours, each with and without the names of the
-speakers, all scored on these very questions, and the best setting of all is the one compared against. It
+speakers and stop words of the question, all scored on these very questions, and the best setting of all is the one compared against. It
 ranks the same cleaned sentences that the model sees, so that tidying transcripts is no advantage.
 Lead (the first words) and random sentences (mean of 5 seeds) show what no method at all would score.
 """
@@ -31,6 +31,7 @@ from rouge_score import rouge_scorer
 
 from memgang.llms.candidates import tidy
 from memgang.llms.extractive import answer
+from memgang.llms.terms import STOPWORDS
 from memgang.model import Prompt
 from memgang.sentences import split
 
@@ -85,7 +86,7 @@ def _shown(line: Turn, named: bool) -> str:
     return f"{line[0]}: {line[1]}" if named else line[1]
 
 
-def bm25(neighbours: int, named: bool) -> Method:
+def bm25(neighbours: int, named: bool, stop: bool) -> Method:
     """BM25 over sentences; each hit brings its neighbours on either side with it."""
 
     def method(turns: Sequence[Turn], question: str) -> str:
@@ -95,7 +96,8 @@ def bm25(neighbours: int, named: bool) -> Method:
         mean = statistics.fmean(sum(d.values()) for d in docs)
         held = Counter(t for d in docs for t in d)
         scores = [0.0] * len(docs)
-        for term in set(stems.tokenize(question)):
+        asked = " ".join(w for w in question.split() if not stop or w.lower().strip("?.,") not in STOPWORDS)
+        for term in set(stems.tokenize(asked)):
             idf = math.log(1 + (len(docs) - held[term] + 0.5) / (held[term] + 0.5))
             for i, d in enumerate(docs):
                 if tf := d[term]:
@@ -160,8 +162,8 @@ def report(folder: Path) -> dict[str, Any]:
         raise SystemExit(f"no meetings (*.json) in {folder}")
     ours = measure(cases, default_model)
     variants = {
-        f"BM25, {n} neighbour{'s' if n > 1 else ''} each side{', speakers' if named else ''}": measure(cases, bm25(n, named))
-        for n in (1, 2, 4) for named in (False, True)
+        f"BM25 ±{n}{', speakers' if named else ''}{', no stop words' if stop else ''}": measure(cases, bm25(n, named, stop))
+        for n in (1, 2, 4) for named in (False, True) for stop in (False, True)
     }
     best = max(variants, key=lambda name: mean(variants[name])["rouge1"] + mean(variants[name])["rouge2"])
     chance = [measure(cases, by_chance(seed)) for seed in range(5)]

@@ -30,7 +30,7 @@ from typing import Any
 
 import msgspec
 
-from memgang.codec import BYTES, TEXT, class_name, digest, encode, is_plain, is_record, numpy_scalar, ref_of
+from memgang.codec import BYTES, TEXT, check_int, class_name, digest, encode, is_plain, is_record, numpy_scalar, ref_of
 from memgang.errors import CodecError, ConfigError
 from memgang.model import Call, Ref
 
@@ -145,6 +145,7 @@ def _number(value: Any, path: str) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
+        check_int(value, path)
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -187,7 +188,7 @@ def _argument(value: Any, path: str) -> Any:
         if len(value) <= SHORT_CHARACTERS:
             return value
         return {"$ref": str.__str__(ref_of(TEXT, _content(value, path)))}
-    if value is None or kind is int or kind is bool:
+    if value is None or kind is bool:
         return value
     if kind is Ref:
         return {"$ref": str.__str__(value)}

@@ -43,6 +43,8 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 MEDIA_TYPE_CHARACTERS_MAX = 255
 TTL_DAYS_MAX = 3650
+INT_BITS_MAX = 4096  # Python itself stops reading integers at 4,300 digits (14,284 bits)
+_INT_MAX = (1 << INT_BITS_MAX) - 1
 
 _DIGEST_BYTES = 20  # 160 bits: exactly the 32 characters of an id, without padding
 _THREADS_FROM_BYTES = 1 << 20  # below this, starting threads costs more than it gives
@@ -164,8 +166,10 @@ def is_plain(value: Any) -> bool:
     """Whether JSON holds the value exactly as it is, with nothing to translate and nothing to refuse."""
     # Exact types on purpose: a subclass (an enum, a Ref, a NumPy float) may mean more than its base says.
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind is str or kind is bool or value is None:
         return True
+    if kind is int:
+        return -_INT_MAX <= value <= _INT_MAX
     if kind is float:
         return math.isfinite(value)
     if kind is dict:
@@ -179,6 +183,12 @@ def is_plain(value: Any) -> bool:
                 return False
         return True
     return False
+
+
+def check_int(value: int, path: str) -> None:
+    """Raise CodecError if the number is longer than readers of JSON take."""
+    if not -_INT_MAX <= value <= _INT_MAX:
+        raise CodecError(f"{path} is a number of {value.bit_length():,} bits; the limit is {INT_BITS_MAX:,}: use text")
 
 
 def is_record(value: Any) -> bool:
@@ -265,6 +275,7 @@ def _lowered(value: Any, path: str) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
+        check_int(value, path)
         return int(value)
     if isinstance(value, str):
         return str.__str__(value)
@@ -494,7 +505,9 @@ def _kept_decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _outside(wanted: Any, found: Any) -> Any:
-    """Types msgspec does not know: references and pydantic models."""
+    """Types msgspec does not know: references, pydantic models, and `object`, which is anything."""
+    if wanted is object:
+        return found
     if isinstance(wanted, type) and issubclass(wanted, Ref):
         return wanted(found)
     if _is_pydantic(wanted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,17 +38,36 @@ def test_parts_hold_every_word_once_and_in_order(seed: int, count: int) -> None:
     assert found == [word for block in blocks for word in block.text.split()]
 
 
-@given(st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
-def test_an_insertion_changes_few_parts(seed: int) -> None:
-    """A paragraph put into a long text leaves nearly all parts as they were."""
+def changed_by_insertion(seed: int) -> tuple[int, int, int]:
+    """How many parts an inserted paragraph changes, how many there are, how many stand in front of it."""
     blocks = paragraphs(seed, 200)
     new = Block(text="This was inserted, " + " ".join(f"n{i}" for i in range(60)) + ".")
     at = random.Random(seed).randrange(len(blocks))
-    before = {part.text for part in cut(blocks)}
-    after = {part.text for part in cut([*blocks[:at], new, *blocks[at:]])}
-    assert len(after - before) <= 8
-    assert len(after & before) >= len(before) - 8
+    before = [part.text for part in cut(blocks)]
+    after = [part.text for part in cut([*blocks[:at], new, *blocks[at:]])]
+    same = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), len(before))
+    return len(set(after) - set(before)), len(before), same
+
+
+def test_an_insertion_changes_few_parts() -> None:
+    """In 100 texts of about 38 parts an insertion changes two parts usually, and six at most in 95 of them.
+
+    Borders that are met again by chance have a tail, so this is a statement about many texts. The seeds
+    are fixed: the test gives the same answer every time.
+    """
+    changed = sorted(changed_by_insertion(seed)[0] for seed in range(100))
+    assert changed[50] <= 2
+    assert changed[94] <= 6
+    assert min(changed_by_insertion(seed)[1] for seed in range(5)) > 25
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_parts_in_front_of_an_insertion_stay(seed: int) -> None:
+    """Whatever is inserted, the parts before it are the same, up to the one it touches and its neighbour."""
+    at = random.Random(seed).randrange(len(paragraphs(seed, 200)))
+    _, count, same = changed_by_insertion(seed)
+    assert same >= count * at / len(paragraphs(seed, 200)) * 0.7 - 3
 
 
 @given(st.integers(0, 10_000))
@@ -97,5 +117,5 @@ def test_turns_of_a_conversation_stand_one_a_line() -> None:
 def test_quotes_and_hyphens_do_not_move_borders() -> None:
     """The same words in other typography are cut at the same places."""
     blocks = paragraphs(7, 100)
-    other = [Block(text=block.text.replace(" w1", " “w1”").replace(".", " ."), level=block.level) for block in blocks]
-    assert [len(body(a.text)) for a in cut(blocks)][:3] == [len(body(b.text.replace(" .", "."))) for b in cut(other)][:3]
+    other = [Block(text=re.sub(r"\b(w1\d*)", r"“\1”", block.text), level=block.level) for block in blocks]
+    assert [len(body(part.text)) for part in cut(blocks)] == [len(body(part.text)) for part in cut(other)]

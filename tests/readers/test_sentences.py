@@ -38,7 +38,8 @@ def test_real_ends_are_found(text: str, count: int) -> None:
 
 def test_headings_and_table_rows_are_left_out_and_items_stand_alone() -> None:
     """Only what can be a sentence is handed on."""
-    text = "## A heading. It has a stop\n\n| a | b |\n|---|---|\n\nThe list:\n- one; and\n- two.\n\n1. First.\n2. Second."
+    text = ("## A heading. It has a stop\n\n| a | b |\n|---|---|\n\n"
+            "The list:\n- one; and\n- two.\n\n1. First.\n2. Second.")
     assert split(text) == ["The list:", "one; and", "two.", "First.", "Second."]
 
 

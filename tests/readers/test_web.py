@@ -45,7 +45,8 @@ class Site(BaseHTTPRequestHandler):
                 self._send(200, "text/html; charset=utf-8", PAGE, ETag=Site.etag)
         elif self.path == "/dated":
             status = 304 if self.headers.get("If-Modified-Since") else 200
-            self._send(status, "text/html", b"" if status == 304 else PAGE, Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")
+            body = b"" if status == 304 else PAGE
+            self._send(status, "text/html", body, Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")
         elif self.path == "/plain":
             self._send(200, "text/plain; charset=iso-8859-1", "El corazón señaló.".encode("iso-8859-1"))
         elif self.path == "/picture":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -18,17 +21,18 @@ from redis.retry import Retry
 from memgang.errors import ConfigError, ServerUnfit, StoreUnavailable
 from memgang.settings import Settings
 from memgang.store import check as checks
-from memgang.store.address import Address, address, unreachable
+from memgang.store.address import address, unreachable
 from memgang.store.binary import find_binary
 from memgang.store.check import Finding, acheck, check, demand
 
 LUA = Path(checks.__file__).parent / "lua"
 
 # The rule for one space, as the documents give it.
-RULE = ("on >secret -@all +evalsha +script|load +ping +time +hello +get +strlen +getrange +exists +type +hget +hmget +hgetall "
-        "+hlen +hvals +hscan +hset +hdel +hincrby +zrange +zscan +zscore +zadd +zrem +xrange +xrevrange +xread +xadd +set "
-        "+del +unlink +rename +pexpire +persist +spublish +ssubscribe "
-        "resetkeys ~mg:store ~mg:{default}:* ~mg:{default.*}:* resetchannels &mg:{default.*}:*").split()
+RULE = """on >secret -@all +evalsha +script|load +ping +time +hello
+    +get +strlen +getrange +set +exists +type +del +unlink +rename +pexpire +persist +spublish +ssubscribe
+    +hget +hmget +hgetall +hlen +hvals +hscan +hset +hdel +hincrby
+    +zrange +zscan +zscore +zadd +zrem +xrange +xrevrange +xread +xadd
+    resetkeys ~mg:store ~mg:{default}:* ~mg:{default.*}:* resetchannels &mg:{default.*}:*"""
 
 
 @pytest.fixture
@@ -60,7 +64,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., redis.Redis]]:
 
 
 def as_user(client: redis.Redis, name: str, *rule: str) -> redis.Redis:
-    client.execute_command("ACL", "SETUSER", name, "reset", *(rule or RULE))
+    command = ("ACL", "SETUSER", name, "reset", *(rule or RULE.split()))
+    client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     path = client.connection_pool.connection_kwargs["path"]
     return redis.Redis(unix_socket_path=path, username=name, password="secret", retry=Retry(NoBackoff(), 0))
 
@@ -126,7 +131,7 @@ def test_keys_of_a_foreign_space_are_refused_by_name(start: Callable[..., redis.
 ])
 def test_each_missing_right_is_named(start: Callable[..., redis.Redis], without: str, named: str) -> None:
     """Rights are tried, in scripts and outside, so the line names the one that is missing."""
-    with as_user(start(), "agent", *RULE, without) as client:
+    with as_user(start(), "agent", *RULE.split(), without) as client:
         rights = next(f for f in check(client) if f.what == "rights")
     assert rights.level == "fail" and named in rights.detail
 
@@ -151,7 +156,7 @@ def test_a_full_server_warns(start: Callable[..., redis.Redis]) -> None:
 
 
 @pytest.mark.parametrize("kwargs", [{"protocol": 2}, {"protocol": 3}, {"decode_responses": True}], ids=str)
-def test_the_check_does_not_depend_on_the_clients_settings(start: Callable[..., redis.Redis], kwargs: dict[str, int]) -> None:
+def test_the_check_does_not_depend_on_the_clients_settings(start: Callable[..., redis.Redis], kwargs: dict[str, Any]) -> None:
     """Replies come as lists or dicts, bytes or text."""
     path = start("--appendonly", "yes").connection_pool.connection_kwargs["path"]
     with redis.Redis(unix_socket_path=path, **kwargs) as client:
@@ -185,7 +190,7 @@ class Pretender:
 
     def execute_command(self, *command: str) -> object:
         name = "_".join(command).replace(" ", "_")
-        return self._replies[name] if name in self._replies else self._client.execute_command(*command)
+        return self._replies[name] if name in self._replies else self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("facts", "level"), [
@@ -248,7 +253,7 @@ def test_without_a_url_there_is_no_address() -> None:
 # Failed connections ------------------------------------------------------------------------------
 
 
-def failure(url: str, **kwargs: object) -> StoreUnavailable:
+def failure(url: str, **kwargs: Any) -> StoreUnavailable:
     where = address(Settings(url=url))
     with redis.Redis(**where.redis_kwargs(), retry=Retry(NoBackoff(), 0), **kwargs) as client, \
             pytest.raises((redis.RedisError, OSError)) as raised:
@@ -265,7 +270,6 @@ def free_port() -> int:
 def test_each_failed_connection_says_what_is_wrong(start: Callable[..., redis.Redis], tmp_path: Path) -> None:
     """One line each, by cause, and never the password."""
     port = free_port()
-    start("--port", str(port), "--requirepass", "right", "--protected-mode", "no") if False else None
     client = start("--port", str(port), "--bind", "127.0.0.1")
     client.config_set("requirepass", "right")
     with socket.socket() as mute:
@@ -275,7 +279,7 @@ def test_each_failed_connection_says_what_is_wrong(start: Callable[..., redis.Re
             f"redis://:PASSWORD@127.0.0.1:{free_port()}": "nothing listens",
             f"redis://:PASSWORD@127.0.0.1:{port}": "refused the password",
             f"redis://127.0.0.1:{port}": "refused no password",
-            f"rediss://:PASSWORD@127.0.0.1:{port}?ssl_cert_reqs=none": "does not speak TLS",
+            f"rediss://:PASSWORD@127.0.0.1:{port}?ssl_cert_reqs=none": "does not speak TLS: then use redis://",
             "redis://:PASSWORD@no-such-host.invalid": "host 'no-such-host.invalid' .* is unknown",
             f"redis://:PASSWORD@127.0.0.1:{mute.getsockname()[1]}": "does not answer in time",
             f"unix://u:PASSWORD@{tmp_path}/none": "there is no socket",
@@ -286,11 +290,25 @@ def test_each_failed_connection_says_what_is_wrong(start: Callable[..., redis.Re
             assert "PASSWORD" not in line and "\n" not in line
 
 
-def test_the_words_for_a_server_that_is_none() -> None:
-    """A connection that is closed at once: it is something else, or speaks TLS only."""
+@pytest.mark.parametrize(("scheme", "said"), [("redis", "not Redis or Valkey, or speaks TLS only: then use rediss://"),
+                                              ("rediss", "does not speak TLS")])
+def test_the_words_for_a_server_of_another_kind(scheme: str, said: str) -> None:
+    """What answers with something else, such as a web server, is not taken for a slow server."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        where = Address(url="redis://h:1/0", host="h", port=1)
-        line = str(unreachable(where, redis.ConnectionError("Connection closed by server.")))
-    assert "rediss://" in line
+
+        def answer() -> None:
+            for _ in range(3):  # the client may greet again with less
+                with contextlib.suppress(OSError):
+                    stranger, _ = other.accept()
+                    with stranger:
+                        stranger.recv(1000)
+                        stranger.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" if scheme == "rediss" else b"")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        line = str(failure(f"{scheme}://127.0.0.1:{other.getsockname()[1]}", socket_timeout=5.0))
+        other.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    assert said in line

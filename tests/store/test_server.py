@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -30,7 +32,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 # A client process: enters, says where, and does what it is told, line by line.
 CLIENT = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from memgang.settings import Settings
 from memgang.store.server import Lodging
@@ -39,6 +41,23 @@ print(lodging.address.socket, flush=True)
 for line in sys.stdin:
     if line == "leave\\n": lodging.leave(); print("left", flush=True)
     if line == "forget\\n": sys.exit(0)
+    if line == "fork\\n" and os.fork() == 0:
+        print("forked", flush=True)
+        while True: signal.pause()
+"""
+
+# A client process that comes and goes. What it finds must be there until it leaves.
+COMER_AND_GOER = """
+import sys
+from pathlib import Path
+from memgang.settings import Settings
+from memgang.store import boot
+from memgang.store.server import Lodging
+for turn in range(25):
+    lodging = Lodging.enter(Settings(state_dir=Path(sys.argv[1]), runtime_dir=Path(sys.argv[2])))
+    with boot.client(lodging.address) as client:
+        client.incr("mg:turns")
+    lodging.leave()
 """
 
 
@@ -64,11 +83,13 @@ def start_client(settings: Settings) -> Iterator[Callable[..., subprocess.Popen[
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         started.append(subprocess.Popen(
             [sys.executable, "-c", CLIENT, with_settings.state_dir, with_settings.runtime_dir],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment))
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True))
         return started[-1]
 
     yield start
     for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with what it forked; the server has a session of its own
         process.kill()
         process.communicate()
 
@@ -151,6 +172,42 @@ def test_eight_processes_that_race_start_one_server(
     for client in clients:
         assert tell(client, "leave") == "left"
     assert not server.status(settings).running
+
+
+def test_whoever_comes_while_the_last_one_leaves_finds_a_server(settings: Settings) -> None:
+    """Four processes come and go: the server is stopped under nobody, and no turn is lost."""
+    processes = [subprocess.Popen([sys.executable, "-c", COMER_AND_GOER, settings.state_dir, settings.runtime_dir],
+                                  env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) for _ in range(4)]
+    assert [process.wait(DEADLINE_S * 2) for process in processes] == [0] * 4
+    assert not server.status(settings).running
+
+    mine = Lodging.enter(settings)
+    with connect(mine) as client:
+        assert client.get("mg:turns") == b"100"
+    mine.leave()
+
+
+def test_the_door_is_shut_while_a_server_is_started_or_stopped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise somebody comes in between "nobody is left" and the stop, and is handed a dying server."""
+    shut: list[tuple[str, bool]] = []
+
+    def watch(name: str) -> None:
+        real = getattr(boot, name)
+
+        def watched(place: house.House, *rest: Settings) -> None:
+            fd = house.open_lock(place.door_lock)
+            shut.append((name, not house.try_lock(fd)))
+            house.close_lock(fd)
+            real(place, *rest)
+
+        monkeypatch.setattr(boot, name, watched)
+
+    watch("ensure")
+    watch("shut_down")
+    mine = Lodging.enter(settings)
+    mine.ensure()
+    mine.leave()
+    assert shut == [("ensure", True), ("ensure", True), ("shut_down", True)]
 
 
 def test_threads_that_race_start_one_server(settings: Settings) -> None:
@@ -278,6 +335,19 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(settings: Settin
 
 
 @LINUX
+def test_a_restart_by_another_session_keeps_the_socket(settings: Settings, tmp_path: Path) -> None:
+    """Clients of the server that died knock where it was; whoever restarts it may have another runtime directory."""
+    mine = Lodging.enter(settings)
+    os.kill(server.status(settings).pid, signal.SIGKILL)
+    other = Lodging.enter(settings.with_(runtime_dir=tmp_path / "r" / "elsewhere"))
+    assert other.address == mine.address
+    with connect(mine) as client:
+        assert client.ping()
+    other.leave()
+    mine.leave()
+
+
+@LINUX
 def test_clients_that_find_the_server_dead_at_once_start_one(settings: Settings) -> None:
     """ensure() from many threads after a crash: one restart."""
     mine = Lodging.enter(settings)
@@ -383,21 +453,18 @@ def test_a_forked_child_is_no_client_and_does_not_stop_the_server(settings: Sett
     assert not server.status(settings).running
 
 
-def test_a_forked_child_that_lives_on_does_not_keep_the_server(settings: Settings) -> None:
-    """The child closed its copy of the lock, so the parent is the last to leave."""
-    mine = Lodging.enter(settings)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(writing)
-        os.read(reading, 1)  # until the parent closes its end
-        os._exit(0)
-    os.close(reading)
-    mine.leave()
-    alone = not server.status(settings).running
-    os.close(writing)
-    os.waitpid(child, 0)
-    assert alone
+def test_a_forked_child_that_lives_on_does_not_keep_the_server(
+    settings: Settings, start_client: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """The child of a killed client is no client: the next one to leave is the last."""
+    client = start_client()
+    entered(client)
+    assert tell(client, "fork") == "forked"
+    client.kill()
+    client.wait(DEADLINE_S)
+
+    Lodging.enter(settings).leave()
+    assert not server.status(settings).running
 
 
 def test_a_forked_child_that_enters_is_a_client_of_its_own(settings: Settings) -> None:
@@ -478,28 +545,37 @@ def test_no_tcp_port_is_open(settings: Settings) -> None:
 
 
 @LINUX
-def test_the_password_is_in_no_command_line_and_no_environment(settings: Settings) -> None:
-    """`ps` shows neither the password nor our own environment's secrets."""
-    os.environ["MEMGANG_TEST_SECRET"] = "canary"
-    try:
-        mine = Lodging.enter(settings)
-    finally:
-        del os.environ["MEMGANG_TEST_SECRET"]
+def test_the_password_is_in_no_command_line_and_no_config(settings: Settings) -> None:
+    """`ps` does not show it, and the server itself is given only its hash."""
+    mine = Lodging.enter(settings)
     password = mine.address.password
     assert len(password) == 64
-    for name in ("cmdline", "environ"):
-        seen = Path(f"/proc/{server.status(settings).pid}/{name}").read_bytes()
-        assert password.encode() not in seen and b"canary" not in seen
+    assert password.encode() not in Path(f"/proc/{server.status(settings).pid}/cmdline").read_bytes()
     assert password not in house.House.of(settings).config_file.read_text()
-    assert password not in repr(mine.address)
+    assert password not in repr(mine.address) and password not in repr(mine.address.url)
     mine.leave()
+
+
+def test_the_server_is_not_handed_our_environment(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys for models are none of its business. The program here only writes down what it was given."""
+    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    program = tmp_path / "fake"
+    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "Valkey server v=9.1.2 sha=0"\nenv >> "{tmp_path}/given"\n')
+    program.chmod(0o755)
+    with pytest.raises(StoreUnavailable):
+        Lodging.enter(settings.with_(server=str(program)))
+    given = (tmp_path / "given").read_text()
+    assert given.count("LC_ALL=C") == 2 and "canary" not in given
 
 
 def test_the_default_user_is_off_and_a_wrong_password_is_refused(settings: Settings) -> None:
     """Whoever reaches the socket still needs the password."""
     mine = Lodging.enter(settings)
     path = mine.address.socket
-    for who in ({}, {"username": "default", "password": "x"}, {"username": "memgang", "password": "x"}):
+    tries: list[dict[str, Any]] = [{}, {"username": "default", "password": "x"}, {"username": "memgang", "password": "x"}]
+    for who in tries:
         with redis.Redis(unix_socket_path=path, retry=Retry(NoBackoff(), 0), **who) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.get("mg:x")
     mine.leave()

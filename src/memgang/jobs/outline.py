@@ -73,9 +73,9 @@ def plan(documents: Sequence[Document], title: str = "") -> Outline:
     """The outline of a report on these documents."""
     groups = _volumes(documents)
     alone = len(documents) == 1
-    volumes = [volume for name, members in groups if (volume := _volume(name, members, documents, alone)).sections]
+    volumes = [volume for name, members in groups if (volume := _volume(name, members, alone, False)).sections]
     if not volumes:  # nothing but furniture: then that is what the report is about
-        volumes = [volume for name, members in groups if (volume := _volume(name, members, documents, True)).sections]
+        volumes = [volume for name, members in groups if (volume := _volume(name, members, True, True)).sections]
     spots = tuple(tuple(Spot(place.ref, place.headings) for place in document.places) for document in documents if document.places)
     return Outline(title or _title(documents, volumes), tuple(volumes), spots)
 
@@ -148,13 +148,14 @@ def _title(documents: Sequence[Document], volumes: Sequence[Volume]) -> str:
     return f"Report on {len(volumes)} documents"
 
 
-def _volume(title: str, members: Sequence[Document], documents: Sequence[Document], alone: bool) -> Volume:
+def _volume(title: str, members: Sequence[Document], alone: bool, keep_all: bool) -> Volume:
+    """A volume of these documents. ``alone``: file names do not count; ``keep_all``: nothing is furniture."""
     sections: list[Section] = []
     front: list[Item] = []
     for document in members:
         if content.is_skipped(document, alone):
             continue
-        items = _items(document, keep_all=alone and len(documents) > 1)
+        items = _items(document, keep_all)
         if content.is_cover(document) and len(members) > 1:
             front.extend(item for item, _ in items)
             # A short abstract speaks for the volume; a long summary is worth a section too.

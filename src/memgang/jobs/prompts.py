@@ -37,7 +37,7 @@ def for_part(text: str) -> Prompt:
 def for_section(title: str, notes: Sequence[Note], words: int) -> Prompt:
     """One section from the notes on its parts."""
     return Prompt(
-        system=SYSTEM, passages=tuple(passage(note) for note in notes), words=words,
+        system=SYSTEM, passages=tuple(passage(note, title) for note in notes), words=words,
         instruction=f"The passages are notes on the parts of the section \"{title}\", in order. Sum the section up: first what it is about, "
                     "then what it says or requires. Merge what is said twice.")
 
@@ -72,22 +72,23 @@ def section_words(parts: int) -> int:
     return max(low, min(high, 40 + 10 * parts))
 
 
-def passage(note: Note) -> str:
-    """A note as a passage: a statement a line."""
-    return "\n\n".join(statement.text for statement in note.statements)
+def passage(note: Note, title: str = "") -> str:
+    """A note as a passage: its title as a heading, and a statement a paragraph."""
+    heading = note.title or title
+    return "\n\n".join([*([f"## {heading}"] if heading else []), *(statement.text for statement in note.statements)])
 
 
-def cited(answer: str, refs: Sequence[Ref]) -> Note:
+def cited(answer: str, refs: Sequence[Ref], title: str = "") -> Note:
     """An answer about parts as a note that cites them: passage n is ``refs[n - 1]``."""
     lines, dropped = parse(answer, len(refs))
     found = [Statement(line.text, tuple(refs[number - 1] for number in line.passages)) for line in lines]
-    return Note(tuple(unrepeated(found)), dropped)
+    return Note(tuple(unrepeated(found)), title, dropped)
 
 
-def led_back(answer: str, notes: Sequence[Note]) -> Note:
+def led_back(answer: str, notes: Sequence[Note], title: str = "") -> Note:
     """An answer about notes as a note that cites the parts the notes stand on."""
     lines, dropped = parse(answer, len(notes))
-    return Note(tuple(unrepeated(_back(line, notes) for line in lines)), dropped)
+    return Note(tuple(unrepeated(_back(line, notes) for line in lines)), title, dropped)
 
 
 def unmentioned(answer: str, passages: int) -> list[int]:

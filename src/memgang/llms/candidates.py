@@ -18,7 +18,7 @@ from memgang.sentences import is_whole, split
 _TURN = re.compile(r"\s*(?:\*\*|__)?([A-Z][^\s:.!?()]*(?: [^\s:.!?()]+){0,3}?)(?::(?:\*\*|__)|(?:\*\*|__)?:)\s+(\S.*)")
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*)")
 
-_LINK = re.compile(r"!?\[([^\]]*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)(?:\{[^}]*\})?")
+_LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)(?:\{[^}]*\})?")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}|_{1,3})(?=\S)(.+?)(?<=\S)\1(?![\w*])")
 _CITED = re.compile(r"(?<=[.!?])((?:\s*\[\d{1,4}(?:,\s*\d{1,4})*\])+)\s*$", re.MULTILINE)
@@ -31,6 +31,7 @@ _OPENING = re.compile(
     r"^(?:(?:so|and|but|well|yeah|yes|yep|no|right|ok|okay|anyway|alright|now|then|or|because|cuz|actually|basically|also|sure"
     r"|see|like|I think|I guess)\b(?:\s*,+\s*|\s+(?=(?:so|and|but|well|yeah|I|we|you|they|the|if|there|it|he|she|that|this|what|in)\b)))+",
     re.IGNORECASE)
+_STUTTER = re.compile(r"(?<![\w'-])(?:([A-Za-z]{1,3})-(?=\1)|[b-hj-z] (?=[a-z]))", re.ASCII)  # "Th-there", "gonna g get"
 _AGAIN = re.compile(r"\b(\w+(?:'\w+)?(?: \w+(?:'\w+)?){0,3})(?:\s*,?\s+\1\b)+", re.IGNORECASE)
 
 _LEANING = re.compile(
@@ -50,7 +51,11 @@ _LABEL = re.compile(r"(?:[A-Z][\w-]*(?: [\w-]+){0,3}: |Sections? \d)")
 # A definition without its term: "A session wherein messages are encrypted." It has a verb, but not of its own.
 _NOUN_PHRASE = re.compile(
     r"(?:A|An|The|Any|Un|Una)\b(?:(?!\b(?:is|are|was|were|has|have|had|can|may|shall|should|must|will|would|does|do|provides?|requires?)\b)"
-    r"[^,;])*?\b(?:that|which|who|whose|wherein|where|used|whereby)\b|(?:Contains|Refers to|The process of|The act of)\b", re.IGNORECASE)
+    r"[^,;])*?\b(?:that|which|who|whose|wherein|where|used|whereby)\b"
+    r"|(?:A|An|Any)\b(?!.*\b(?:is|are|was|were|has|have|had|can|may|shall|should|must|will|would|does|do|provides?|requires?)\b)|(?:Contains|Refers to|The process of|The act of)\b", re.IGNORECASE)
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|been|has|have|had|can|cannot|may|might|shall|should|must|will|would|could|does|do|did|not|\w+(?:ed|es)"
+    r"|es|son|era|fue|ha|han|había|hay)\b|n't\b", re.IGNORECASE)
 _BOILERPLATE = re.compile(
     r"(?:this|the following) (?:section|subsection|chapter|appendix|table|figure|page|clause)s?\b|is (?:informative|normative)\b|normative and informative|all rights"
     r" reserved|\bcopyright\b|click here|table of contents|errata|http|www\.|@|return to|back to top|last updated|cookie",
@@ -138,6 +143,7 @@ def tidy(speech: str) -> str:
     text = re.sub(r'"\s*([^"]*?)\s*"', r'"\1"', text)
     text = re.sub(r"\s+", " ", re.sub(r"(?:,\s*)+(?=[,.!?;])", "", text))
     text = re.sub(r"\s+([,.!?;:])", r"\1", text)
+    text = _STUTTER.sub("", text)
     text = _AGAIN.sub(r"\1", text)
     text = _OPENING.sub("", text.strip(" ,;-"))
     text = re.sub(r"^[\s,;-]+", "", text)
@@ -177,6 +183,8 @@ def _judge(text: str) -> tuple[float, bool, bool]:
         quality *= 0.7
     if _NOUN_PHRASE.match(text):
         quality *= 0.6
+    elif length <= 14 and not _VERB.search(text):
+        quality *= 0.7  # "Expanded discussion of session management."; also a few good imperatives
     if _BOILERPLATE.search(text):
         quality *= 0.3
     elif _POINTING.search(text):

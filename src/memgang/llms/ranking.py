@@ -25,9 +25,9 @@ HEADING_WEIGHT = 0.5  # a term of the heading counts half as much as one of the 
 FEEDBACK_SENTENCES = 10
 FEEDBACK_TERMS = 12
 FEEDBACK_WEIGHT = 0.35
-# How far a match shines: in a text to the next sentence or two, in talk over a dozen turns.
+# How far a match shines: in a text to the next sentence or two, in talk over several sentences.
 PROSE_REACH = 1.5
-SPEECH_REACH = 10.0
+SPEECH_REACH = 5.0
 
 _ACRONYM = re.compile(r"((?:[A-Za-z][\w-]+ ){1,6})\(([A-Z]{2,6})s?\)")
 _ANSWERING = re.compile(

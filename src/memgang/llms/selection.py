@@ -9,18 +9,23 @@ from memgang.llms.candidates import Candidate
 from memgang.llms.ranking import Index, alike, centrality
 
 SAME = 0.8  # share of terms from which two sentences say the same thing
-FLOOR = 0.15  # of the best score: below it a sentence is about something else
+# Of the best score: below it a sentence is about something else. Talk is thinner: its scores lie closer together.
+PROSE_FLOOR = 0.25
+SPEECH_FLOOR = 0.15
+CARRIED = 0.35  # of its own value that a sentence passes on to one that leans on it ("However, ...")
 
 
 def for_question(index: Index, usable: Sequence[Candidate], scores: Sequence[float], words: int) -> list[Candidate]:
     """The sentences that answer best, with what they repeat held against them."""
     value = {c.place: scores[c.place] * c.quality for c in usable}
-    top = max(value.values())
+    floor = max(value.values()) * (SPEECH_FLOOR if any(c.speaker for c in usable) else PROSE_FLOOR)
 
     def gain(candidate: Candidate, chosen: Sequence[Candidate]) -> float:
-        base = _value(value[candidate.place], candidate, chosen)
+        base = value[candidate.place]
+        if base > 0 and _follows(candidate, chosen):
+            base += CARRIED * value[candidate.place - 1]
         overlap = max((alike(candidate, other) for other in chosen), default=0.0)
-        return 0.0 if overlap >= SAME or base < FLOOR * top else base * (1 - 0.5 * overlap)
+        return 0.0 if overlap >= SAME or base < floor else base * (1 - 0.5 * overlap)
 
     return _greedy(usable, gain, words)
 
@@ -48,16 +53,15 @@ def for_summary(index: Index, usable: Sequence[Candidate], words: int) -> list[C
             return 0.0
         lead = 1.0 + 0.5 * (1 - candidate.depth) ** 2
         turn = 0.6 ** used[candidate.passage]
-        return _value(candidate.quality, candidate, chosen) * lead * turn * fresh / (candidate.words + 8)
+        reads = candidate.quality * (1.6 if _follows(candidate, chosen) else 1.0)
+        return reads * lead * turn * fresh / (candidate.words + 8)
 
     return _greedy(usable, gain, words)
 
 
-def _value(value: float, candidate: Candidate, chosen: Sequence[Candidate]) -> float:
-    """A sentence that leans on the one before it reads well where that one is chosen too."""
-    if candidate.leans and any(c.place == candidate.place - 1 and c.passage == candidate.passage for c in chosen):
-        return value * 1.6
-    return value
+def _follows(candidate: Candidate, chosen: Sequence[Candidate]) -> bool:
+    """Whether it leans on the sentence before it and that one is chosen, so that it reads well."""
+    return candidate.leans and any(c.place == candidate.place - 1 and c.passage == candidate.passage for c in chosen)
 
 
 def _greedy(

@@ -42,7 +42,8 @@ _VERBATIM = frozenset(
 _BINARY: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a zip archive or an office document"), (b"\xd0\xcf\x11\xe0", "an old office document"),
     (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"GIF8", "a GIF image"),
-    (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"), (b"\x7fELF", "a program"), (b"MZ", "a program"), (b"\x1f\x8b", "a gzip archive"),
+    (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"), (b"\x7fELF", "a program"), (b"MZ", "a program"),
+    (b"\x1f\x8b", "a gzip archive"),
     (b"7z\xbc\xaf", "a 7z archive"), (b"BZh", "a bzip2 archive"), (b"\xfd7zXZ", "an xz archive"),
     (b"(\xb5/\xfd", "a zstd archive"), (b"SQLite format 3", "a database"), (b"OggS", "a sound file"),
     (b"ID3", "a sound file"), (b"fLaC", "a sound file"), (b"RIFF", "a sound or video file"), (b"wOF", "a font"),
@@ -115,7 +116,8 @@ def read_fetched(url: str, fetched: web.Fetched, timeout_s: float = 60) -> Parse
 
 def _read_pdf(path: Path, source: str, timeout_s: float) -> Parsed:
     title, blocks, notes = pdf.read(path, source, timeout_s)
-    return _finish(title or _human(path.stem), "application/pdf", blocks, notes)
+    heading = next((block.text for block in blocks if block.level), "")
+    return _finish(title or heading or _human(path.stem), "application/pdf", blocks, notes)
 
 
 def _parse(data: bytes, source: str, name: str, suffix: str = "", charset: str = "") -> Parsed:

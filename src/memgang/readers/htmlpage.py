@@ -261,7 +261,8 @@ def rows_to_blocks(rows: list[list[list[Block]]], line: int) -> Iterator[Block]:
                 label = f"{label}, {texts[i]}" if label else texts[i]
                 continue
             for j, block in enumerate(row[i]):
-                text = f"{label}: {block.text.removeprefix('- ')}" if label and not j else block.text
+                plain = block.text.removeprefix("- ")
+                text = f"{label}: {plain}" if label and not j else f"- {plain}" if j and not block.level else plain
                 yield Block(text=text, level=block.level, line=block.line or line, glue=LINE if j else PARAGRAPH)
             label = ""
         if label:

@@ -61,7 +61,10 @@ class _Open(msgspec.Struct):
 def blocks_of(pages: Sequence[Page]) -> list[Block]:
     """The blocks of a document in reading order, footnotes at its end under a heading of their own."""
     kept = [(number, _on_page(page)) for number, page in enumerate(pages, 1)]
-    furniture = _furniture(pages)
+    furniture = running_heads(pages)
+    if kept:
+        # The first page often has the running head in pieces, lower down, and larger.
+        kept[0] = 1, [line for line in kept[0][1] if not is_running_head(line, pages[0], furniture)]
     kept = [(number, [line for line in lines if not _is_furniture(line, pages[number - 1], furniture)])
             for number, lines in kept]
     kept = [(number, [] if _is_contents(lines) else [line for line in lines if not _LEADERS.search(line.text)])
@@ -82,8 +85,17 @@ def blocks_of(pages: Sequence[Page]) -> list[Block]:
 
 
 def _on_page(page: Page) -> list[Line]:
-    """The lines a reader of the page would see."""
-    return [line for line in page.lines if line.x0 < page.w and line.x1 > 0 and line.y0 < page.h and line.y1 > 0]
+    """The lines a reader of the page would see; a raised number by itself is joined with its note."""
+    seen = [line for line in page.lines if line.x0 < page.w and line.x1 > 0 and line.y0 < page.h and line.y1 > 0]
+    out: list[Line] = []
+    for line in seen:
+        mark = out[-1] if out else None
+        if mark is not None and re.fullmatch(r"\d{1,3}", mark.text) and mark.size < 0.85 * line.size \
+                and line.y0 < mark.y1 and mark.y0 < line.y1 + 1 and 0 <= line.x0 - mark.x1 < 2 * line.size:
+            out[-1] = msgspec.structs.replace(line, note=1, x0=mark.x0)
+        else:
+            out.append(line)
+    return out
 
 
 # ── furniture ──────────────────────────────────────────────────────────────────────────────────
@@ -101,7 +113,7 @@ def _plain(text: str) -> set[str]:
     return set(re.findall(r"[^\W\d_]+", text.casefold()))
 
 
-def _furniture(pages: Sequence[Page]) -> set[str]:
+def running_heads(pages: Sequence[Page]) -> set[str]:
     """Lines that stand in the margin of at least three pages (two of a short document), numbers aside."""
     seen: Counter[str] = Counter()
     for page in pages:
@@ -110,12 +122,17 @@ def _furniture(pages: Sequence[Page]) -> set[str]:
     return {key for key, count in seen.items() if count >= least}
 
 
+def is_running_head(line: Line, page: Page, furniture: set[str]) -> bool:
+    """Whether a line in the upper part of a page says only what a running head of the document says."""
+    words = _plain(line.text)
+    if line.y0 <= page.h * 0.8 or not (words or _NUMBER.match(line.text)):
+        return False
+    return any(words <= _plain(key) for key in furniture)
+
+
 def _is_furniture(line: Line, page: Page, furniture: set[str]) -> bool:
     if not _outer(line, page):
         return False
-    # A first page often has the running head in other words or in pieces.
-    if line.y0 > page.h * 0.9 and any(_plain(line.text) <= _plain(key) for key in furniture):
-        return True
     return bool(_key(line) in furniture or _NUMBER.match(line.text) or line.size < 6 or "VerDate" in line.text
                 or re.search(r"<?/?GPH>", line.text))
 
@@ -165,6 +182,8 @@ def _without_notes(lines: list[Line], size: float, height: float, before: bool) 
             foot.extend(run[start:])
         elif (before or foot) and run[0].y0 < height * 0.4 and len(run) * 2 < len(lines):
             foot.extend(run)
+        elif run is runs[-1] and run[0].y0 < height * 0.25 and len(run) * 3 < len(lines):
+            foot.extend(run)
         else:
             text.extend(run)
     return text, foot
@@ -190,7 +209,8 @@ def _level(line: Line, size: float, levels: Sequence[float]) -> int:
     if line.size > size * 1.12 and round(line.size) in levels:
         return min(levels.index(round(line.size)) + 1, 4)
     if line.bold and line.size > size * 0.8:
-        return min(len(levels) + 1, 5)
+        # Bold alone is the weakest sign, so it is never a high heading.
+        return max(3, min(len(levels) + 1, 5))
     return 0
 
 
@@ -211,7 +231,7 @@ def _columns(lines: list[Line]) -> list[list[Line]]:
 def _paragraphs(body: Sequence[tuple[int, list[Line]]], size: float, levels: Sequence[float]) -> list[_Open]:
     done: list[_Open] = []
     for number, lines in body:
-        # Headings found once on a page are also what a running head looks like: see _furniture.
+        # Headings found once on a page are also what a running head looks like: see running_heads.
         for run in _columns(lines):
             left = _left(run)
             right = max(line.x1 for line in run)

@@ -16,7 +16,7 @@ import msgspec
 from memgang.errors import ReadError
 from memgang.readers.blocks import Block, words_in
 from memgang.readers.clean import tidy
-from memgang.readers.layout import Page, blocks_of
+from memgang.readers.layout import Page, blocks_of, is_running_head, running_heads
 
 MEMORY_MB = 2_048  # address space of the worker; pdfium alone maps about 200
 WORDS_ON_IMAGE = 10  # a page with an image and fewer words than this is a scan with a stamp on it
@@ -71,9 +71,11 @@ def _textless(pages: int, scans: int) -> str:
 
 
 def _first_big_line(pages: list[Page]) -> str:
-    """What is set largest on the first page with text, if it is larger than the rest and reads like a title."""
-    for page in pages[:3]:
-        lines = [line for line in page.lines if words_in(line.text) and line.x1 <= page.w and line.y0 < page.h * 0.92]
+    """What is set largest, or bold, on top of the first page with text, if it reads like a title; else empty."""
+    heads = running_heads(pages)
+    for page in pages:
+        lines = [line for line in page.lines if words_in(line.text) and line.x1 <= page.w and line.y0 < page.h * 0.92
+                 and not is_running_head(line, page, heads)]
         if not lines:
             continue
         largest = max(line.size for line in lines)
@@ -89,8 +91,7 @@ def _first_big_line(pages: list[Page]) -> str:
                 bold.append(line.text)
             elif bold:
                 break
-        if bold and len(bold) <= 4:
-            return tidy(" ".join(bold))
+        return tidy(" ".join(bold)) if len(bold) <= 4 else ""
     return ""
 
 

@@ -150,7 +150,9 @@ def unreachable(where: Address, error: BaseException) -> StoreUnavailable:
     if isinstance(root, failures.BusyLoadingError):
         return StoreUnavailable(f"{place} is still loading its data: try again in a moment")
     if isinstance(root, TimeoutError | failures.TimeoutError):
-        return StoreUnavailable(f"{place} does not answer in time: it is overloaded, stopped, or a firewall drops it")
+        # A server without TLS takes the greeting for the beginning of a command, and waits for its end.
+        extra = ", or does not speak TLS: then use redis://" if where.tls else ""
+        return StoreUnavailable(f"{place} does not answer in time: it is stopped or behind a firewall{extra}")
     if isinstance(root, ConnectionError | failures.ConnectionError | EOFError):
         extra = "" if where.tls or where.socket else ", or speaks TLS only: then use rediss://"
         return StoreUnavailable(f"{place} closed the connection: it is not Redis or Valkey{extra}")
