@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rouge_score import rouge_scorer
+from rouge_score import rouge_scorer  # type: ignore[import-untyped]
 
 from memgang.llms.candidates import tidy
 from memgang.llms.extractive import answer
@@ -104,7 +104,9 @@ def bm25(neighbours: int, named: bool, stop: bool) -> Method:
                     scores[i] += idf * tf * (K1 + 1) / (tf + K1 * (1 - B + B * sum(d.values()) / mean))
         order: list[int] = []
         for i in sorted(range(len(docs)), key=lambda i: (-scores[i], i)):
-            order += [j for j in (i, *(i + s * n for n in range(1, neighbours + 1) for s in (-1, 1))) if 0 <= j < len(docs)]
+            order += [
+                j for j in (i, *(i + s * n for n in range(1, neighbours + 1) for s in (-1, 1))) if 0 <= j < len(docs)
+            ]
             if len(order) > 400:
                 break
         return within(lines, order, named)
@@ -162,8 +164,12 @@ def report(folder: Path) -> dict[str, Any]:
         raise SystemExit(f"no meetings (*.json) in {folder}")
     ours = measure(cases, default_model)
     variants = {
-        f"BM25 ±{n}{', speakers' if named else ''}{', no stop words' if stop else ''}": measure(cases, bm25(n, named, stop))
-        for n in (1, 2, 4) for named in (False, True) for stop in (False, True)
+        f"BM25 ±{n}{', speakers' if named else ''}{', no stop words' if stop else ''}": measure(
+            cases, bm25(n, named, stop)
+        )
+        for n in (1, 2, 4)
+        for named in (False, True)
+        for stop in (False, True)
     }
     best = max(variants, key=lambda name: mean(variants[name])["rouge1"] + mean(variants[name])["rouge2"])
     chance = [measure(cases, by_chance(seed)) for seed in range(5)]
@@ -173,7 +179,11 @@ def report(folder: Path) -> dict[str, Any]:
     # The baseline's best figure on each metric, even where two settings hold them.
     strongest = {m: max(mean(rows)[m] for rows in variants.values()) for m in METRICS}
     return {
-        "questions": len(cases), "words": WORDS, "means": table, "baseline": best, "strongest": strongest,
+        "questions": len(cases),
+        "words": WORDS,
+        "means": table,
+        "baseline": best,
+        "strongest": strongest,
         "won": {m: sum(a[m] > b[m] for a, b in zip(ours, variants[best], strict=True)) for m in METRICS},
         "per_meeting": {
             stem: {
@@ -203,7 +213,10 @@ def main() -> int:
     print(f"\nbest baseline: {found['baseline']}")
     print("won against it: " + ", ".join(f"{m} {n} of {found['questions']}" for m, n in found["won"].items()))
     for stem, pair in found["per_meeting"].items():
-        print(f"{stem:12}" + "   ".join(f"{m} {pair['extractive'][m]:.4f} / {pair['baseline'][m]:.4f}" for m in METRICS[:2]))
+        print(
+            f"{stem:12}"
+            + "   ".join(f"{m} {pair['extractive'][m]:.4f} / {pair['baseline'][m]:.4f}" for m in METRICS[:2])
+        )
     print("holds" if found["holds"] else "DOES NOT HOLD: the baseline is better on ROUGE-1 or ROUGE-2")
     return 0 if found["holds"] else 1
 

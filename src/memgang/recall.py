@@ -291,7 +291,8 @@ class Recaller:
         except StoreUnavailable:
             raise
         except Exception as error:
-            return await self._fell(order, owner, claimed, error, began)
+            await self._fell(order, owner, claimed, error, began)
+            return None
         finally:
             store.beats.leave(owner)
         fence = claimed.fence

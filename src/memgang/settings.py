@@ -177,7 +177,7 @@ class Settings:
                 numbers.append(float(entry.get("cached", entry["input"])))
                 if min(numbers) < 0:
                     raise ValueError("a price is negative")
-                table[model] = Price(*numbers, as_of=str(entry.get("as_of", "no date given")))
+                table[model] = Price(numbers[0], numbers[1], numbers[2], as_of=str(entry.get("as_of", "no date given")))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ConfigError(
                     f"{self.prices}: entry {model!r} needs input and output in dollars per million tokens: {error!r}"

@@ -210,7 +210,8 @@ class Space:
 
     async def describe_many(self, refs: Sequence[Ref]) -> list[MemoryObject | None]:
         """Many records in one round trip; None where there is none (any more)."""
-        return await self._plain(self._store.objects.describe(refs, self._store.log.server_ms()))
+        found: list[MemoryObject | None] = await self._plain(self._store.objects.describe(refs, self._store.log.server_ms()))
+        return found
 
     async def forget(self, ref: str, reason: str = "") -> bool:
         """Remove an object now, pinned or not; whether it was there. Names that point at it stay and say so."""

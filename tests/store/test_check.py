@@ -30,8 +30,8 @@ LUA = Path(checks.__file__).parent / "lua"
 # The rule for one space, as the documents give it.
 RULE = """on >secret -@all +evalsha +script|load +ping +time +hello
     +get +strlen +getrange +set +exists +type +del +unlink +rename +pexpire +persist +spublish +ssubscribe
-    +hget +hmget +hgetall +hlen +hvals +hscan +hset +hdel +hincrby
-    +zrange +zscan +zscore +zadd +zrem +xrange +xrevrange +xread +xadd
+    +hget +hmget +hgetall +hlen +hvals +hscan +hset +hsetnx +hdel +hincrby
+    +zrange +zrangebyscore +zscan +zscore +zadd +zrem +xrange +xrevrange +xread +xadd +xlen +xtrim
     resetkeys ~mg:store ~mg:{default}:* ~mg:{default.*}:* resetchannels &mg:{default.*}:*"""
 
 
@@ -43,7 +43,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., redis.Redis]]:
     def begin(*options: str) -> redis.Redis:
         path = tmp_path / f"{len(started)}.sock"
         process = subprocess.Popen(
-            [find_binary(Settings()).path, "--port", "0", "--unixsocket", path, "--dir", tmp_path, "--save", "", *options],
+            [find_binary(Settings()).path, "--port", "0", "--unixsocket", path, "--dir", tmp_path,
+             "--save", "", *options],
             stdout=subprocess.DEVNULL)
         client = redis.Redis(unix_socket_path=str(path), retry=Retry(NoBackoff(), 0))
         started.append((process, client))
@@ -86,7 +87,9 @@ def test_a_server_set_up_as_asked_passes_and_keeps_no_trace(start: Callable[...,
     demand(findings)
 
 
-@pytest.mark.parametrize(("policy", "level"), [("allkeys-lru", "fail"), ("allkeys-random", "fail"), ("volatile-lru", "warn")])
+@pytest.mark.parametrize(("policy", "level"), [
+    ("allkeys-lru", "fail"), ("allkeys-random", "fail"), ("volatile-lru", "warn"),
+])
 def test_a_policy_that_drops_records_is_named(start: Callable[..., redis.Redis], policy: str, level: str) -> None:
     """allkeys-* is refused with the command that puts it right; volatile-* warns."""
     findings = check(start("--appendonly", "yes", "--maxmemory-policy", policy))
@@ -136,11 +139,12 @@ def test_each_missing_right_is_named(start: Callable[..., redis.Redis], without:
     assert rights.level == "fail" and named in rights.detail
 
 
-def test_the_probe_tries_every_command_of_the_scripts() -> None:
-    """A command that a script uses and the probe does not try would fail later, in the middle of work."""
+def test_the_probe_tries_every_command_that_is_used() -> None:
+    """A command that the probe does not try would be refused later, in the middle of work."""
     used = {name for path in LUA.glob("*.lua") for name in re.findall(r"redis\.p?call\('([A-Z]+)'", path.read_text())}
-    tried = set(re.findall(r"try\('([A-Z]+)'", checks._PROBE))
-    assert used and used <= tried
+    used |= {name for path in LUA.parent.glob("*.py") for name in re.findall(r'\.call\("([A-Z]+)"', path.read_text())}
+    tried = {*re.findall(r"try\('([A-Z]+)'", checks._PROBE), *(name for name, *_ in checks._READS), "SCRIPT", "EVALSHA"}
+    assert "XADD" in used and used <= tried, used - tried
 
 
 def test_a_replica_is_refused(start: Callable[..., redis.Redis]) -> None:
@@ -156,7 +160,9 @@ def test_a_full_server_warns(start: Callable[..., redis.Redis]) -> None:
 
 
 @pytest.mark.parametrize("kwargs", [{"protocol": 2}, {"protocol": 3}, {"decode_responses": True}], ids=str)
-def test_the_check_does_not_depend_on_the_clients_settings(start: Callable[..., redis.Redis], kwargs: dict[str, Any]) -> None:
+def test_the_check_does_not_depend_on_the_clients_settings(
+    start: Callable[..., redis.Redis], kwargs: dict[str, Any]
+) -> None:
     """Replies come as lists or dicts, bytes or text."""
     path = start("--appendonly", "yes").connection_pool.connection_kwargs["path"]
     with redis.Redis(unix_socket_path=path, **kwargs) as client:
@@ -171,11 +177,14 @@ async def test_the_async_check_finds_the_same(start: Callable[..., redis.Redis])
 
 
 @pytest.mark.parametrize(("name", "version", "said"), [
-    ("redis", (7, 0, 15), "7.2.11"), ("redis", (7, 2, 10), "7.2.11"), ("redis", (7, 2, 11), ""), ("redis", (7, 4, 5), "7.4.6"),
+    ("redis", (7, 0, 15), "7.2.11"), ("redis", (7, 2, 10), "7.2.11"), ("redis", (7, 2, 11), ""),
+    ("redis", (7, 4, 5), "7.4.6"),
     ("redis", (8, 0, 4), ""), ("redis", (8, 2, 1), "8.2.2"), ("redis", (8, 4, 0), ""),
     ("valkey", (8, 1, 3), "8.1.4"), ("valkey", (8, 1, 4), ""), ("valkey", (9, 1, 2), ""),
 ])
-def test_versions_without_the_fixes_of_the_script_engine_warn(name: str, version: tuple[int, int, int], said: str) -> None:
+def test_versions_without_the_fixes_of_the_script_engine_warn(
+    name: str, version: tuple[int, int, int], said: str
+) -> None:
     """The nearest release with the fixes is named; distributions back-port, so it is no refusal."""
     findings = checks._lua((name, version))
     assert [f.level for f in findings] == (["warn"] if said else [])

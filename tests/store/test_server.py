@@ -147,7 +147,9 @@ def test_first_client_starts_the_server_and_the_last_one_stops_it(settings: Sett
     assert starts(settings) == 1
 
 
-def test_a_server_is_shared_between_processes(settings: Settings, start_client: Callable[..., subprocess.Popen[str]]) -> None:
+def test_a_server_is_shared_between_processes(
+    settings: Settings, start_client: Callable[..., subprocess.Popen[str]]
+) -> None:
     """Another process finds the server, and leaving it to that process does not stop it."""
     mine = Lodging.enter(settings)
     other = start_client()
@@ -187,7 +189,9 @@ def test_whoever_comes_while_the_last_one_leaves_finds_a_server(settings: Settin
     mine.leave()
 
 
-def test_the_door_is_shut_while_a_server_is_started_or_stopped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_door_is_shut_while_a_server_is_started_or_stopped(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise somebody comes in between "nobody is left" and the stop, and is handed a dying server."""
     shut: list[tuple[str, bool]] = []
 
@@ -562,7 +566,8 @@ def test_the_server_is_not_handed_our_environment(
     """Keys for models are none of its business. The program here only writes down what it was given."""
     monkeypatch.setenv("OPENAI_API_KEY", "canary")
     program = tmp_path / "fake"
-    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "Valkey server v=9.1.2 sha=0"\nenv >> "{tmp_path}/given"\n')
+    program.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Valkey server v=9.1.2 sha=0"\n'
+                       f'env >> "{tmp_path}/given"\n')
     program.chmod(0o755)
     with pytest.raises(StoreUnavailable):
         Lodging.enter(settings.with_(server=str(program)))
@@ -574,9 +579,10 @@ def test_the_default_user_is_off_and_a_wrong_password_is_refused(settings: Setti
     """Whoever reaches the socket still needs the password."""
     mine = Lodging.enter(settings)
     path = mine.address.socket
-    tries: list[dict[str, Any]] = [{}, {"username": "default", "password": "x"}, {"username": "memgang", "password": "x"}]
+    tries: list[dict[str, Any]] = [{}, *({"username": name, "password": "x"} for name in ("default", "memgang"))]
     for who in tries:
-        with redis.Redis(unix_socket_path=path, retry=Retry(NoBackoff(), 0), **who) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger = redis.Redis(unix_socket_path=path, retry=Retry(NoBackoff(), 0), **who)
+        with stranger, pytest.raises(redis.AuthenticationError):
             stranger.get("mg:x")
     mine.leave()
 
@@ -598,7 +604,8 @@ def test_the_server_is_set_to_keep_what_it_acknowledged(settings: Settings) -> N
     with connect(mine) as client:
         config = client.config_get("*")
     expected = {"appendonly": "yes", "appendfsync": "everysec", "aof-load-truncated": "yes", "port": "0",
-                "maxmemory-policy": "noeviction", "save": "", "enable-debug-command": "no", "enable-module-command": "no"}
+                "maxmemory-policy": "noeviction", "save": "", "enable-debug-command": "no",
+                "enable-module-command": "no"}
     assert {name: config[name] for name in expected} == expected
     mine.leave()
 
@@ -661,7 +668,7 @@ def test_a_password_file_others_can_read_is_refused(settings: Settings) -> None:
     house.House.of(settings).password_file.chmod(0o600)
 
 
-def test_a_long_runtime_directory_falls_back_to_a_short_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_runtime_directory_falls_back_to_a_short_one(settings: Settings) -> None:
     """A socket's path has at most 107 bytes; two long directories get two short ones."""
     deep = settings.runtime_dir / ("x" * 100)
     mine = Lodging.enter(settings.with_(runtime_dir=deep))

@@ -24,6 +24,7 @@ SECTION_WORDS = (60, 110)
 VOLUME_WORDS = 100
 OVERVIEW_WORDS = 260
 ANSWER_WORDS = 150
+COVERED_MAX = 8  # an overview of at most so many volumes mentions every one
 
 
 def for_part(text: str) -> Prompt:
@@ -96,6 +97,14 @@ def unmentioned(answer: str, passages: int) -> list[int]:
     lines, _ = parse(answer, passages)
     met = {number - 1 for line in lines for number in line.passages}
     return [index for index in range(passages) if index not in met]
+
+
+def joined(whole: Note, more: Note, notes: Sequence[Note], index: int) -> Note:
+    """The whole with more statements, about ``notes[index]``, put in front of the first that is about a later note."""
+    later = {ref for note in notes[index + 1:] for statement in note.statements for ref in statement.cites}
+    at = next((i for i, s in enumerate(whole.statements) if any(ref in later for ref in s.cites)), len(whole.statements))
+    together = (*whole.statements[:at], *more.statements, *whole.statements[at:])
+    return Note(tuple(unrepeated(together)), whole.title, whole.dropped + more.dropped)
 
 
 def _back(line: Line, notes: Sequence[Note]) -> Statement:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from memgang.jobs.pages import Figures, Report, Source
 from memgang.jobs.statements import Statement
 from memgang.model import Ref
-from memgang.savings import Savings
+from memgang.savings import Savings, table
 
 SELECTS = (
     "The sentences of this report are selected from the documents by the built-in extractive model, which does not write "
@@ -26,10 +26,11 @@ def render(report: Report, savings: Savings | None = None) -> str:
     figures = report.figures
     out: list[str] = [f"# {_safe(report.title)}", ""]
     out += [f"*{_basis(figures)}*", ""]
-    out += ["## Summary", ""]
-    out += [line for paragraph in report.overview for line in (_said(paragraph, numbers), "")]
-    if not report.overview:
-        out += ["No part of the documents holds anything to sum up.", ""]
+    if report.overview or not report.answers:
+        out += ["## Summary", ""]
+        out += [line for paragraph in report.overview for line in (_said(paragraph, numbers), "")]
+        if not report.overview:
+            out += ["No part of the documents holds anything to sum up.", ""]
     if report.answers:
         out += ["## Questions", ""]
         for answer in report.answers:
@@ -50,8 +51,21 @@ def render(report: Report, savings: Savings | None = None) -> str:
         out += [_source(source) for source in report.sources]
         out += [""]
     if savings is not None:
-        out += figures_table(savings)
+        out += _figures(savings)
     return "\n".join(out).rstrip() + "\n"
+
+
+def _figures(savings: Savings) -> list[str]:
+    """What the gang did and saved, from the ledger."""
+    roles = sorted(((role, row) for role, row in savings.by_role.items() if row.virtual.calls), key=lambda entry: entry[0])
+    return [
+        "## What the gang did, and what sharing saved", "",
+        "Counted in the ledger of this run's events; what agents alone would have done is not measured but added up: what was "
+        "done, and for each answer recalled from memory what it had cost to compute.", "",
+        table(savings), "",
+        "| role | calls done | recalled instead | seconds of work done | avoided |", "|---|---:|---:|---:|---:|",
+        *(f"| {_safe(role)} | {row.physical.calls:,d} | {row.avoided.calls:,d} | {row.physical.ms / 1000:,.1f} | {row.avoided.ms / 1000:,.1f} |"
+          for role, row in roles), ""]
 
 
 def _basis(figures: Figures) -> str:

@@ -19,47 +19,66 @@ _TURN = re.compile(r"\s*(?:\*\*|__)?([A-Z][^\s:.!?()]*(?: [^\s:.!?()]+){0,3}?)(?
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.*)")
 
 _LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)(?:\{[^}]*\})?")
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
-_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}|_{1,3})(?=\S)(.+?)(?<=\S)\1(?![\w*])")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--(?:(?!<!--).){0,4000}?-->", re.DOTALL)
+_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}|_{1,3})(?=\S)([^*_\n]{1,300}?)(?<=\S)\1(?![\w*])")
 _CITED = re.compile(r"(?<=[.!?])((?:\s*\[\d{1,4}(?:,\s*\d{1,4})*\])+)\s*$", re.MULTILINE)
 
-_NOISE = re.compile(r"\{[a-z_ ]+\}|\[(?:laughter|inaudible|crosstalk|pause|noise|applause)[^\]]*\]|\((?:laughs|inaudible)\)", re.IGNORECASE)
+_NOISE = re.compile(
+    r"\{[a-z_ ]+\}|\[(?:laughter|inaudible|crosstalk|pause|noise|applause)[^\]]*\]|\((?:laughs|inaudible)\)",
+    re.IGNORECASE,
+)
 _FILLER = re.compile(
     r"(?<![\w'])(?:u+[mh]+|h+m+|m+ ?- ?h+m+|m+h?m+|uh ?- ?huh|a+h+|e+r+m?|oh|you know|I mean|sort of|kind of)"
-    r"(?![\w'])\s*,?", re.IGNORECASE)
+    r"(?![\w'])\s*,?",
+    re.IGNORECASE,
+)
 _OPENING = re.compile(
     r"^(?:(?:so|and|but|well|yeah|yes|yep|no|right|ok|okay|anyway|alright|now|then|or|because|cuz|actually|basically|also|sure"
     r"|see|like|I think|I guess)\b(?:\s*,+\s*|\s+(?=(?:so|and|but|well|yeah|I|we|you|they|the|if|there|it|he|she|that|this|what|in)\b)))+",
-    re.IGNORECASE)
-_STUTTER = re.compile(r"(?<![\w'-])(?:([A-Za-z]{1,3})-(?=\1)|[b-hj-z] (?=[a-z]))", re.ASCII)  # "Th-there", "gonna g get"
+    re.IGNORECASE,
+)
+_STUTTER = re.compile(
+    r"(?<![\w'-])(?:([A-Za-z]{1,3})-(?=\1)|[b-hj-z] (?=[a-z]))", re.ASCII
+)  # "Th-there", "gonna g get"
 _AGAIN = re.compile(r"\b(\w+(?:'\w+)?(?: \w+(?:'\w+)?){0,3})(?:\s*,?\s+\1\b)+", re.IGNORECASE)
 
 _LEANING = re.compile(
     r"(?:This|That|These|Those|They|It|He|She|Such|Both|Its|Their|Here|There|Doing so|If so|Either|Neither|The (?:former|latter|"
-    r"above|following|same)|Esto|Esta|Este|Ello)\b")
+    r"above|following|same)|Esto|Esta|Este|Ello)\b"
+)
 _STANDING = re.compile(
     r"(?:This|These) (?:document|report|guideline|publication|volume|paper|recommendation|standard|act|book|study|specification"
-    r"|technical)|It is (?:important|necessary|recommended|required|possible)|There (?:is|are|was|were)\b", re.IGNORECASE)
+    r"|technical)|It is (?:important|necessary|recommended|required|possible)|There (?:is|are|was|were)\b",
+    re.IGNORECASE,
+)
 _CONNECTED = re.compile(
     r"(?:However|Therefore|Thus|Also|Additionally|Moreover|Furthermore|Similarly|Hence|Nevertheless|Instead|In addition|As such|And"
-    r"|But|Or|So|Consequently|Likewise|Otherwise|In this case|In these cases|In such cases|Then|Yet|Rather|Conversely)\b")
+    r"|But|Or|So|Consequently|Likewise|Otherwise|In this case|In these cases|In such cases|Then|Yet|Rather|Conversely)\b"
+)
 _EXAMPLE = re.compile(r"(?:For example|For instance|As an example|E\.g\.|Note|Nota)\b", re.IGNORECASE)
 _POINTING = re.compile(
     r"\b(?:figures?|tables?|exhibits?|appendix|annex|sections?|chapters?) ?\d*[-.\d]* ?(?:[A-Z]\b)?|\b(?:see|above|below|herein|page \d+"
-    r"|aforementioned|listed|depicted|illustrated|as follows|the following)\b", re.IGNORECASE)
+    r"|aforementioned|listed|depicted|illustrated|as follows|the following)\b",
+    re.IGNORECASE,
+)
 _LABEL = re.compile(r"(?:[A-Z][\w-]*(?: [\w-]+){0,3}: |Sections? \d)")
 # A definition without its term: "A session wherein messages are encrypted." It has a verb, but not of its own.
 _NOUN_PHRASE = re.compile(
     r"(?:A|An|The|Any|Un|Una)\b(?:(?!\b(?:is|are|was|were|has|have|had|can|may|shall|should|must|will|would|does|do|provides?|requires?)\b)"
     r"[^,;])*?\b(?:that|which|who|whose|wherein|where|used|whereby)\b"
-    r"|(?:A|An|Any)\b(?!.*\b(?:is|are|was|were|has|have|had|can|may|shall|should|must|will|would|does|do|provides?|requires?)\b)|(?:Contains|Refers to|The process of|The act of)\b", re.IGNORECASE)
+    r"|(?:A|An|Any)\b(?!.*\b(?:is|are|was|were|has|have|had|can|may|shall|should|must|will|would|does|do|provides?|requires?)\b)|(?:Contains|Refers to|The process of|The act of)\b",
+    re.IGNORECASE,
+)
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|can|cannot|may|might|shall|should|must|will|would|could|does|do|did|not|\w+(?:ed|es)"
-    r"|es|son|era|fue|ha|han|había|hay)\b|n't\b", re.IGNORECASE)
+    r"|es|son|era|fue|ha|han|había|hay)\b|n't\b",
+    re.IGNORECASE,
+)
 _BOILERPLATE = re.compile(
     r"(?:this|the following) (?:section|subsection|chapter|appendix|table|figure|page|clause)s?\b|is (?:informative|normative)\b|normative and informative|all rights"
     r" reserved|\bcopyright\b|click here|table of contents|errata|http|www\.|@|return to|back to top|last updated|cookie",
-    re.IGNORECASE)
+    re.IGNORECASE,
+)
 
 LONG_WORDS = 45  # longer sentences lose; beyond 60 words a reader loses too
 TOO_LONG_WORDS = 60

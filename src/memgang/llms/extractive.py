@@ -8,6 +8,7 @@ cannot join two facts into one sentence, draw a conclusion or say that the passa
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from memgang.llms.wording import estimate, estimate_messages, messages
 from memgang.model import Completion, Prompt
 
 VERSION = "1"  # goes into every call key: raise it whenever a change can alter an answer
+IN_LOOP_CHARACTERS = 20_000  # about 10 ms; below it a thread costs more than it saves
 
 
 class Extractive:
@@ -39,9 +41,12 @@ class Extractive:
         an instruction, an empty line, and the text; its answer has no marks. The answer keeps to
         ``prompt.words``; only where the shortest fitting sentence is longer is it that one sentence.
         """
-        text = answer(prompt)
+        # Half a second of selecting must not hold up the heartbeats of everything else in this process.
+        size = len(prompt.instruction) + sum(map(len, prompt.passages))
+        text = answer(prompt) if size < IN_LOOP_CHARACTERS else await asyncio.to_thread(answer, prompt)
         return Completion(
-            text=text, tokens_in=estimate_messages(messages(prompt)), tokens_out=estimate(text), estimated=True)
+            text=text, tokens_in=estimate_messages(messages(prompt)), tokens_out=estimate(text), estimated=True
+        )
 
     async def aclose(self) -> None:
         """Nothing to give back."""
@@ -89,6 +94,8 @@ def _marked(chosen: Sequence[Candidate], marks: bool) -> str:
         if before and candidate.speaker and (before.turn, before.passage) == (candidate.turn, candidate.passage):
             lines[-1] = lines[-1].removesuffix(mark) + f" {candidate.text}{mark}"
         else:
-            lines.append(f"{candidate.speaker}: {candidate.text}{mark}" if candidate.speaker else f"{candidate.text}{mark}")
+            lines.append(
+                f"{candidate.speaker}: {candidate.text}{mark}" if candidate.speaker else f"{candidate.text}{mark}"
+            )
         before = candidate
     return "\n".join(lines)

@@ -27,7 +27,9 @@ NO_KEY = "not-needed"  # local servers want the header, not a key
 MESSAGE_CHARACTERS_MAX = 500
 TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 # 429 means "later" except with these codes, which mean "not with this account".
-CALLER_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"})
+CALLER_CODES = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
+)
 # Reasoning models refuse a temperature other than their own.
 NO_TEMPERATURE = ("gpt-5", "o1", "o3", "o4")
 FIXED = frozenset({"model", "messages", "stream", "n", "extra_headers", "extra_query", "extra_body", "timeout"})
@@ -39,7 +41,12 @@ class OpenAI:
     version = VERSION
 
     def __init__(
-        self, model: str, *, api_key: str | None = None, base_url: str | None = None, timeout_s: float = 120.0,
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout_s: float = 120.0,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         try:
@@ -57,9 +64,11 @@ class OpenAI:
         self._secret = api_key or ""
         if not api_key and base_url is None:
             raise ConfigError(
-                f"{self.name} needs a key: set OPENAI_API_KEY, or MEMGANG_OPENAI_BASE_URL for a server of your own")
+                f"{self.name} needs a key: set OPENAI_API_KEY, or MEMGANG_OPENAI_BASE_URL for a server of your own"
+            )
         self._client: openai.AsyncOpenAI = openai.AsyncOpenAI(
-            api_key=api_key or NO_KEY, base_url=base_url, timeout=timeout_s, max_retries=0)
+            api_key=api_key or NO_KEY, base_url=base_url, timeout=timeout_s, max_retries=0
+        )
 
     @classmethod
     def named(cls, text: str, settings: Settings) -> Self:
@@ -68,7 +77,10 @@ class OpenAI:
         if not model:
             raise ConfigError("openai: the name of a model is missing, as in openai:gpt-5-mini")
         return cls(
-            model, api_key=settings.openai_api_key, base_url=settings.openai_base_url, timeout_s=settings.llm_timeout_s,
+            model,
+            api_key=settings.openai_api_key,
+            base_url=settings.openai_base_url,
+            timeout_s=settings.llm_timeout_s,
             parameters={key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)},
         )
 
@@ -86,8 +98,7 @@ class OpenAI:
 
         said = messages(prompt)
         try:
-            answer = await self._client.chat.completions.create(
-                model=self._model, messages=said, **self.parameters)  # type: ignore[arg-type]
+            answer = await self._client.chat.completions.create(model=self._model, messages=said, **self.parameters)  # type: ignore[arg-type]
         except openai.APIStatusError as error:
             raise self._refused(error) from None
         except openai.APITimeoutError:

@@ -27,12 +27,13 @@ FEEDBACK_TERMS = 12
 FEEDBACK_WEIGHT = 0.35
 # How far a match shines: in a text to the next sentence or two, in talk over several sentences.
 PROSE_REACH = 1.5
-SPEECH_REACH = 5.0
+SPEECH_REACH = 4.0
 
 _ACRONYM = re.compile(r"((?:[A-Za-z][\w-]+ ){1,6})\(([A-Z]{2,6})s?\)")
 _ANSWERING = re.compile(
     r"\b(?:is|are|means|refers to|consists? of|defined as|provides?|requires?|ensures?)\b|\b(?:SHALL|MUST|SHOULD|shall|must|should)\b"
-    r"|\bbecause\b|\bin order to\b")
+    r"|\bbecause\b|\bin order to\b"
+)
 
 
 class Index:
@@ -82,7 +83,7 @@ def acronyms(passages: Sequence[str]) -> dict[str, tuple[str, ...]]:
     for passage in passages:
         for match in _ACRONYM.finditer(passage) if "(" in passage else ():
             short = match.group(2)
-            long = re.split(r"[\s-]+", match.group(1).strip())[-len(short):]
+            long = re.split(r"[\s-]+", match.group(1).strip())[-len(short) :]
             if "".join(w[0] for w in long).upper() == short:
                 found.setdefault(short.lower(), tuple(stem(w.lower()) for w in long))
     return found
@@ -108,22 +109,24 @@ def coverage(index: Index, asked: dict[str, float], known: dict[str, tuple[str, 
     """
     weight = {term: w * index.idf(term) for term, w in asked.items()}
     total = sum(weight.values()) or 1.0
-    stands_for = {t: {short for short, long in known.items() if t in long and all(w in asked for w in long)} for t in asked}
+    stands_for = {
+        t: {short for short, long in known.items() if t in long and all(w in asked for w in long)} for t in asked
+    }
     in_passage: dict[int, set[str]] = {}
     for candidate in index.candidates:
         in_passage.setdefault(candidate.passage, set()).update(candidate.terms)
     found = []
     for candidate, counts in zip(index.candidates, index.counts, strict=True):
-        sum_ = 0.0
+        heard = 0.0
         for term, w in weight.items():
             same = {term} | stands_for[term]
             if not same.isdisjoint(counts):
-                sum_ += w
+                heard += w
             elif not same.isdisjoint(candidate.heading):
-                sum_ += UNDER_HEADING * w
+                heard += UNDER_HEADING * w
             elif not same.isdisjoint(in_passage[candidate.passage]):
-                sum_ += IN_PASSAGE * w
-        found.append(sum_ / total)
+                heard += IN_PASSAGE * w
+        found.append(heard / total)
     return found
 
 
@@ -143,7 +146,9 @@ def relevance(
     best = sorted(range(len(direct)), key=lambda i: (-(direct[i] / max(direct) + near[i]), i))[:FEEDBACK_SENTENCES]
     wider = index.bm25(_feedback(index, best, query))
     own, wide = _normal(direct), _normal(wider)
-    around = _normal(_spread([d + FEEDBACK_WEIGHT * w for d, w in zip(own, wide, strict=True)], index.candidates, reach))
+    around = _normal(
+        _spread([d + FEEDBACK_WEIGHT * w for d, w in zip(own, wide, strict=True)], index.candidates, reach)
+    )
     named = asked_speakers(question, index.candidates) if speech else frozenset()
     covers = coverage(index, asked, known)
     defining = bool(re.match(r"\s*(?:what|who) (?:is|are|was|were)\b", question, re.IGNORECASE))
@@ -171,7 +176,9 @@ def asked_speakers(question: str, candidates: Sequence[Candidate]) -> frozenset[
         return whole
     asked = set(re.findall(r"\w+", question))
     parts = {n: {w for w in n.split() if len(w) > 2 or w == n.split()[-1]} for n in names}
-    return frozenset(n for n in names if parts[n] & (asked - {"I", "A"} if question.startswith("A ") else asked - {"I"}))
+    return frozenset(
+        n for n in names if parts[n] & (asked - {"I", "A"} if question.startswith("A ") else asked - {"I"})
+    )
 
 
 def centrality(index: Index) -> dict[str, float]:
@@ -195,7 +202,9 @@ def _feedback(index: Index, best: Sequence[int], query: dict[str, float]) -> dic
     seen: Counter[str] = Counter()
     for i in best:
         seen.update(set(index.counts[i]))
-    weighed = sorted(((n * index.idf(t), t) for t, n in seen.items() if n > 1 and t not in query), key=lambda p: (-p[0], p[1]))
+    weighed = sorted(
+        ((n * index.idf(t), t) for t, n in seen.items() if n > 1 and t not in query), key=lambda p: (-p[0], p[1])
+    )
     top = weighed[0][0] if weighed else 1.0
     return query | {t: FEEDBACK_WEIGHT * w / top for w, t in weighed[:FEEDBACK_TERMS]}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from typing import Any, Self
 
 import msgspec
@@ -36,7 +37,9 @@ class Simulated:
         self, *, latency_ms: float = 50, tokens_per_s: float = 200, words: int = 60, fail_rate: float = 0, seed: int = 0
     ) -> None:
         if latency_ms < 0 or tokens_per_s < 0 or words < 1 or not 0 <= fail_rate <= 1:
-            raise ConfigError("simulated: latency_ms and tokens_per_s must be 0 or more, words 1 or more, fail_rate 0 to 1")
+            raise ConfigError(
+                "simulated: latency_ms and tokens_per_s must be 0 or more, words 1 or more, fail_rate 0 to 1"
+            )
         self.latency_ms, self.tokens_per_s, self.words = latency_ms, tokens_per_s, words
         self.fail_rate, self.seed = fail_rate, seed
         self.name = "simulated"
@@ -59,11 +62,16 @@ class Simulated:
                 raise ConfigError(f"simulated: unknown parameter {key.strip()!r}; known are {', '.join(DEFAULTS)}")
             try:
                 values[key.strip()] = float(value)
+                if not math.isfinite(values[key.strip()]):
+                    raise ValueError(value)
             except ValueError:
-                raise ConfigError(f"simulated: {key.strip()}={value!r} is not a number") from None
+                raise ConfigError(f"simulated: {key.strip()}={value!r} is not a finite number") from None
         return cls(
-            latency_ms=values["latency_ms"], tokens_per_s=values["tokens_per_s"], words=int(values["words"]),
-            fail_rate=values["fail_rate"], seed=int(values["seed"]),
+            latency_ms=values["latency_ms"],
+            tokens_per_s=values["tokens_per_s"],
+            words=int(values["words"]),
+            fail_rate=values["fail_rate"],
+            seed=int(values["seed"]),
         )
 
     async def complete(self, prompt: Prompt) -> Completion:
@@ -74,7 +82,9 @@ class Simulated:
         tokens_out = estimate(text)
         if self.tokens_per_s:
             await asyncio.sleep(tokens_out / self.tokens_per_s)
-        return Completion(text=text, tokens_in=estimate_messages(messages(prompt)), tokens_out=tokens_out, estimated=True)
+        return Completion(
+            text=text, tokens_in=estimate_messages(messages(prompt)), tokens_out=tokens_out, estimated=True
+        )
 
     async def aclose(self) -> None:
         """Nothing to give back."""

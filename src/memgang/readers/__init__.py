@@ -116,8 +116,12 @@ def read_fetched(url: str, fetched: web.Fetched, timeout_s: float = 60) -> Parse
 
 def _read_pdf(path: Path, source: str, timeout_s: float) -> Parsed:
     title, blocks, notes = pdf.read(path, source, timeout_s)
-    heading = next((block.text for block in blocks if block.level), "")
-    return _finish(title or heading or _human(path.stem), "application/pdf", blocks, notes)
+    parsed = _finish(title, "application/pdf", blocks, notes)
+    if title:
+        return parsed
+    # The heading over the first text is nearer to a title than a file's name.
+    first = parsed.parts[0].headings if parsed.parts else ()
+    return _titled(parsed, first[0] if first else _human(path.stem))
 
 
 def _parse(data: bytes, source: str, name: str, suffix: str = "", charset: str = "") -> Parsed:

@@ -125,8 +125,8 @@ def running_heads(pages: Sequence[Page]) -> set[str]:
 def is_running_head(line: Line, page: Page, furniture: set[str]) -> bool:
     """Whether a line in the upper part of a page says only what a running head of the document says."""
     words = _plain(line.text)
-    if line.y0 <= page.h * 0.8 or not (words or _NUMBER.match(line.text)):
-        return False
+    if line.y0 <= page.h * 0.8 or not (any(len(word) > 3 for word in words) or _NUMBER.match(line.text)):
+        return False  # "of the" is part of many titles
     return any(words <= _plain(key) for key in furniture)
 
 

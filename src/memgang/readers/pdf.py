@@ -71,7 +71,7 @@ def _textless(pages: int, scans: int) -> str:
 
 
 def _first_big_line(pages: list[Page]) -> str:
-    """What is set largest, or bold, on top of the first page with text, if it reads like a title; else empty."""
+    """What is set largest on the first page with text, if it reads like a title; else empty."""
     heads = running_heads(pages)
     for page in pages:
         lines = [line for line in page.lines if words_in(line.text) and line.x1 <= page.w and line.y0 < page.h * 0.92
@@ -85,13 +85,7 @@ def _first_big_line(pages: list[Page]) -> str:
             title = tidy(" ".join(line.text for line in big))
             if 1 <= words_in(title) <= 40 and any(c.isalpha() for c in title):
                 return title
-        bold = []
-        for line in lines:
-            if line.bold:
-                bold.append(line.text)
-            elif bold:
-                break
-        return tidy(" ".join(bold)) if len(bold) <= 4 else ""
+        return ""
     return ""
 
 

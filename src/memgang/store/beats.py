@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from memgang.store.keys import Keys
-from memgang.store.scripts import beat_command
+from memgang.store.scripts import beat_command, beat_source
 
 
 @dataclass(slots=True)
@@ -72,12 +72,15 @@ class Beats:
             for led in due:
                 try:
                     client = client or self._connect()
-                    source, args = beat_command(
+                    hashed, args = beat_command(
                         self._keys, led.call, who=led.who, owner=led.owner, fence=led.fence, lease_ms=self._lease_ms)
-                    # EVAL, not EVALSHA: a restarted server has forgotten its scripts, and nobody is here to load them.
-                    reply = client.execute_command("EVAL", source, *args)
+                    try:
+                        reply = client.evalsha(hashed, *args)  # type: ignore[arg-type]  # numbers are taken too
+                    except NoScriptError:  # a restarted server has forgotten its scripts
+                        client.script_load(beat_source())
+                        reply = client.evalsha(hashed, *args)  # type: ignore[arg-type]
                     led.due = now + self._beat_s
-                    if reply[0] == b"lost":
+                    if isinstance(reply, list) and reply[0] == b"lost":
                         self.lost += 1
                         self.leave(led.owner)
                         led.lost()

@@ -185,7 +185,7 @@ def _start(house: House, settings: Settings, lock: int) -> None:
         ) as program:
             said, _ = program.communicate(timeout=START_DEADLINE_S)
     except subprocess.TimeoutExpired as error:
-        raise StoreUnavailable(f"{binary.path} did not go into the background within {START_DEADLINE_S:.0f} s") from error
+        raise StoreUnavailable(f"{binary.path} did not go into the background in {START_DEADLINE_S:.0f} s") from error
     except OSError as error:
         raise StoreUnavailable(f"{binary.path} cannot be started: {error.strerror}") from error
     close_lock(lock)  # ours; the server's copy keeps it

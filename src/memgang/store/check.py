@@ -31,7 +31,7 @@ _LUA_FIXED: dict[str, tuple[Version, ...]] = {
     "valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4), (9, 0, 0)),
 }
 
-# Tries what store/lua/*.lua uses, each command by itself, so that the answer names what is refused.
+# Tries what the scripts and the clients use, each command by itself, so that the answer names what is refused.
 # Like those scripts it declares its keys and its shebang; then it takes its keys away again.
 _PROBE = """#!lua
 local k, other = KEYS[1], KEYS[2]
@@ -42,11 +42,13 @@ local function try(...)
 end
 try('DEL', k)
 try('HSET', k, 'a', '1') try('HGET', k, 'a') try('HMGET', k, 'a') try('HGETALL', k) try('HLEN', k) try('HVALS', k)
-try('HINCRBY', k, 'a', 1) try('HDEL', k, 'b') try('EXISTS', k) try('TYPE', k) try('PEXPIRE', k, 60000)
-try('PERSIST', k) try('RENAME', k, other) try('UNLINK', other)
+try('HINCRBY', k, 'a', 1) try('HSETNX', k, 'c', '1') try('HDEL', k, 'b')
+try('EXISTS', k) try('TYPE', k) try('PEXPIRE', k, 60000) try('PERSIST', k) try('RENAME', k, other) try('UNLINK', other)
 try('SET', k, 'x', 'PX', 60000) try('GET', k) try('STRLEN', k) try('GETRANGE', k, 0, 0) try('DEL', k)
-try('ZADD', k, 1, 'm') try('ZSCORE', k, 'm') try('ZRANGE', k, 0, -1) try('ZREM', k, 'm') try('DEL', k)
-try('XADD', k, '1-0', 'f', 'v') try('XRANGE', k, '-', '+') try('XREVRANGE', k, '+', '-') try('UNLINK', k, other)
+try('ZADD', k, 1, 'm') try('ZSCORE', k, 'm') try('ZRANGE', k, 0, -1)
+try('ZRANGEBYSCORE', k, 0, 1) try('ZREM', k, 'm') try('DEL', k)
+try('XADD', k, '1-0', 'f', 'v') try('XRANGE', k, '-', '+') try('XREVRANGE', k, '+', '-')
+try('XLEN', k) try('XTRIM', k, 'MINID', '2-0') try('UNLINK', k, other)
 try('TIME') try('SPUBLISH', k, 'probe')
 return refused
 """
@@ -185,8 +187,9 @@ def _lua(found: tuple[str, Version | None]) -> list[Finding]:
     if version >= lines[-1] or any(version >= line for line in fixed):
         return []
     return [Finding(
-        "warn", "security", f"by its number, {name} {_dotted(version)} lacks the fixes for CVE-2025-49844 and its kin (Lua)",
-        f"update to {_dotted(min(line for line in lines if line > version))} or newer, unless your distribution has back-ported them")]
+        "warn", "security", f"by its number, {name} {_dotted(version)} lacks the fixes for CVE-2025-49844 and its kin",
+        f"update to {_dotted(min(line for line in lines if line > version))} or newer, "
+        "unless your distribution has back-ported them")]
 
 
 def _dotted(version: tuple[int, ...]) -> str:
@@ -201,7 +204,7 @@ def _policy(policy: str | None) -> Finding:
         return Finding("fail", "eviction", f"maxmemory-policy is {policy}: the server would drop records at will",
                        "run CONFIG SET maxmemory-policy noeviction")
     if policy.startswith("volatile-"):
-        return Finding("warn", "eviction", f"maxmemory-policy is {policy}: when memory is full, running work may be dropped",
+        return Finding("warn", "eviction", f"maxmemory-policy is {policy}: a full server may drop running work",
                        "run CONFIG SET maxmemory-policy noeviction")
     return Finding("ok", "eviction", policy)
 
@@ -214,14 +217,14 @@ def _persistence(info: _Facts, config: _Facts) -> Finding:
     if aof == "yes":
         sync = config.get("appendfsync", "")
         if sync == "no":
-            return Finding("warn", "persistence", "append-only file, but appendfsync is no: a power failure loses minutes",
+            return Finding("warn", "persistence", "appendfsync is no: a power failure may lose minutes",
                            "run CONFIG SET appendfsync everysec")
         return Finding("ok", "persistence", f"append-only file{f', appendfsync {sync}' if sync else ''}")
     if config.get("save"):
-        return Finding("warn", "persistence", "snapshots only: what came after the last one is lost when the server dies",
+        return Finding("warn", "persistence", "snapshots only: what came after the last one dies with the server",
                        "run CONFIG SET appendonly yes")
     unseen = "" if "save" in config else " (whether there are snapshots cannot be seen)"
-    return Finding("warn", "persistence", f"append-only file is off{unseen}: what is stored may be gone when the server dies",
+    return Finding("warn", "persistence", f"append-only file is off{unseen}: what is stored may die with the server",
                    "run CONFIG SET appendonly yes")
 
 
@@ -229,7 +232,8 @@ async def _rights(ask: Ask, space: str) -> list[Finding]:
     token = secrets.token_hex(8)
     keys = [f"mg:{{{space}.00}}:probe:{token}", f"mg:{{{space}.00}}:probe:{token}:2"]
     # The list is for one space; `memgang acl` prints the whole rule.
-    fix = f"grant the user of MEMGANG_URL ~mg:store ~mg:{{{space}}}:* ~mg:{{{space}.*}}:* &mg:{{{space}.*}}:* and the commands"
+    fix = (f"grant the user of MEMGANG_URL ~mg:store ~mg:{{{space}}}:* ~mg:{{{space}.*}}:* &mg:{{{space}.*}}:* "
+           "and the commands")
     try:
         digest = _text(await ask("SCRIPT LOAD", _PROBE))
         refused = sorted({_text(name) for name in await ask("EVALSHA", digest, "2", *keys)})
@@ -277,6 +281,7 @@ async def _clock(ask: Ask) -> Finding:
     # The server looked at its clock at some moment in between.
     offset = server - after if server > after else server - before if server < before else 0.0
     if abs(offset) > CLOCK_OFFSET_S_MAX:
-        return Finding("warn", "clock", f"the server's clock is {abs(offset):.1f} s {'ahead of' if offset > 0 else 'behind'} ours",
+        where = "ahead of" if offset > 0 else "behind"
+        return Finding("warn", "clock", f"the server's clock is {abs(offset):.1f} s {where} ours",
                        "let both keep time by NTP: expiry and the times shown follow the server's")
     return Finding("ok", "clock", "agrees with ours" if not offset else f"{abs(offset) * 1000:.0f} ms off")

@@ -140,7 +140,7 @@ class EventLog:
 
     async def _write(self, shard: int, lines: list[tuple[Context, list[Any]]], overhead: int) -> None:
         while lines:
-            taken, contexts = 0, {}
+            taken, contexts = 0, dict[Context, int]()
             reads: Counter[Ref] = Counter()
             counters: Counter[str] = Counter()
             batch: list[list[Any]] = []

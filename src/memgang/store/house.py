@@ -137,7 +137,7 @@ class House:
         except FileNotFoundError:
             text = ""
         except OSError as error:
-            raise StoreUnavailable(f"the password file {self.password_file} cannot be read: {error.strerror}") from error
+            raise StoreUnavailable(f"{self.password_file} cannot be read: {error.strerror}") from error
         else:
             with os.fdopen(fd, "rb") as file:
                 about = os.fstat(fd)

@@ -137,6 +137,11 @@ async def commit(
     raise _surprise("commit", reply)
 
 
+def beat_source() -> str:
+    """The beat's script, to be loaded where the server has forgotten it."""
+    return _sources()["beat"][0]
+
+
 async def fail(
     wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int,
     kind: Literal["permanent", "transient"], error: bytes, pause_ms: int,
@@ -159,9 +164,9 @@ async def drop(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, reas
 
 
 def beat_command(keys: Keys, call: str, *, who: str, owner: str, fence: int, lease_ms: int) -> tuple[str, list[Argument]]:
-    """The beat as source and arguments for a connection that is not the wire's (beats have their own thread)."""
+    """The beat as hash and arguments for a connection that is not the wire's (beats have their own thread)."""
     names = _flight(keys, call)[:3]
-    return _sources()["beat"][0], [len(names), *names, who, b"", owner, str(fence), lease_ms]
+    return _sources()["beat"][1], [len(names), *names, who, b"", owner, str(fence), lease_ms]
 
 
 async def put(

@@ -72,7 +72,7 @@ class Store:
             client = self.sync_client()
             try:
                 client.ping()
-                return list(check(client))
+                return list(check(client, self.settings.space))
             except (RedisError, OSError) as error:
                 raise addresses.unreachable(self.address, error) from error
             finally:

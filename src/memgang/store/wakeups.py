@@ -111,7 +111,7 @@ class Wakeups:
         pause = 0.01
         while True:
             try:
-                self._connection = self._pool.make_connection()
+                self._connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
                 await self._connection.connect()
                 self._confirmations.clear()
                 self._connected.set()

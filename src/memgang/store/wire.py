@@ -177,7 +177,7 @@ class Wire:
     async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
         connection = self._idle.pop() if self._idle else None
         if connection is None:
-            connection = self.client.connection_pool.make_connection()
+            connection = self.client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
         ready = False
         try:
             await connection.connect()

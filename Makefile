@@ -1,0 +1,67 @@
+# Two commands on a fresh machine with Python 3.11+ and make: `make demo` and `make test`.
+# Everything is set up in .venv; the network is used by pip only.
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell \
+	$(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
+VENV := .venv
+RUN := $(VENV)/bin
+ONLY ?= *
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs clean
+
+help:
+	@echo 'make demo    a gang reads four volumes and writes one report (build/demo-report.md)'
+	@echo 'make test    all tests        make check   lint, types, direction of imports, docs up to date'
+	@echo 'make bench   the measurements (ONLY=name for one)'
+	@echo 'make docs    write docs/*.md anew        make clean   remove what make made'
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { \
+	  echo 'MemGang needs Python 3.11 or newer; none was found. Install one, or: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'MemGang needs Python 3.11 or newer, and $(PYTHON) is' "$$($(PYTHON) -V 2>&1)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo 'python could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+
+# Stamps: one per set of packages, renewed when pyproject.toml changes.
+$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
+	$(RUN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(RUN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.core
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.dev
+	$(RUN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
+
+demo: $(VENV)/.core
+	@mkdir -p build
+	$(RUN)/memgang run examples/nist-800-63-3 --space demo \
+	  -q 'What does identity proofing at IAL2 require?' \
+	  -q 'When must a memorized secret be changed, and what rules may be imposed on it?' \
+	  -q 'How does federation protect the privacy of subscribers?' \
+	  -q 'How does an agency choose its assurance levels?' \
+	  --title 'NIST SP 800-63-3, Digital Identity Guidelines' --out build/demo-report.md
+
+test: $(VENV)/.dev
+	$(RUN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(RUN)/ruff check src tests docs benchmarks
+	$(RUN)/mypy
+	$(RUN)/python docs/generate.py --check
+	$(RUN)/python -m pytest -q tests/test_imports.py
+
+bench: $(VENV)/.bench
+	@mkdir -p benchmarks/results
+	@for script in benchmarks/$(ONLY).py; do echo "== $$script"; $(RUN)/python "$$script" || exit 1; done
+
+docs: $(VENV)/.dev
+	$(RUN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +

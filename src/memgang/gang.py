@@ -1,0 +1,390 @@
+"""A gang: agents over one shared memory, and the shapes in which they work.
+
+    gang = memgang.Gang(space, llm="openai:gpt-5-mini")
+
+    @gang.agent(role="summarise", agents=8)
+    async def summarise(part: str) -> str:
+        return await gang.llm(f"Summarise for an editor:\\n\\n{part}")
+
+    report = await gang.map_reduce(await gang.read("report.pdf"), map=summarise, reduce=edit)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, overload
+
+import msgspec
+
+from memgang import llms
+from memgang.agents import Agent, Crew, Progress, model_key
+from memgang.engines.asyncio_engine import run_all, together
+from memgang.errors import ConfigError, MemGangError, ModelError, ReadError, StoreFull, StoreUnavailable
+from memgang.model import Call, Completion, LanguageModel, Prompt, Ref, Usage, current_work
+from memgang.reading import Reading, read_all
+from memgang.savings import Savings, fold
+from memgang.settings import Price
+from memgang.space import TTL, Space
+
+OnError = Literal["skip", "raise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One item an agent could not do, and why."""
+
+    agent: str
+    item: Any
+    error: Exception
+
+
+@dataclass(slots=True)
+class Run:
+    """One run under way. Set ``result`` to what came of it; ``details`` goes into its record as it is."""
+
+    id: str
+    title: str
+    command: str = ""
+    state: str = "running"  # running, done, failed, stopped
+    result: Ref | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Gang:
+    """Agents that share one space and one language model. Belongs to one event loop.
+
+    ``llm`` is a language model, its name, or None for that of the settings. ``concurrency`` bounds how many
+    outermost agent calls, and how many questions to the model, are under way at once. ``team`` goes before the
+    names of its agents. ``prices`` (dollars per million tokens) replace those of the settings.
+    ``failures`` lists what `map` has skipped; ``progress`` is for displays, ``on_progress`` is called when it changes.
+
+    Raises:
+        ConfigError: no such model, or concurrency below 1.
+    """
+
+    def __init__(
+        self, space: Space, llm: str | LanguageModel | None = None, concurrency: int = 16, title: str = "",
+        prices: Mapping[str, Price] | None = None, team: str = "",
+    ) -> None:
+        self.space, self.title = space, title
+        self._owns_llm = not isinstance(llm, LanguageModel)
+        model = llm if isinstance(llm, LanguageModel) else llms.load(llm or space.settings.llm, space.settings)
+        # Without a run of its own its events still belong together, so that `savings` can tell them apart.
+        self._crew = Crew(space, model, concurrency, team, space.context.run or run_id())
+        self._prices = dict(prices) if prices is not None else space.settings.price_table()
+        self._asking = asyncio.Semaphore(concurrency)
+        self.failures: list[Failure] = []
+
+    @property
+    def model(self) -> LanguageModel:
+        """The language model its agents ask."""
+        return self._crew.llm
+
+    @property
+    def run_id(self) -> str:
+        """The run its events belong to: the one under way or the last; before the first, one made up for it."""
+        return self._crew.run
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._crew.progress
+
+    @property
+    def on_progress(self) -> Callable[[Progress], None] | None:
+        """Called with the progress whenever it changes; keep it short."""
+        return self._crew.on_progress
+
+    @on_progress.setter
+    def on_progress(self, callback: Callable[[Progress], None] | None) -> None:
+        self._crew.on_progress = callback
+
+    @property
+    def price(self) -> Price | None:
+        """What its model costs; None where no price is known, and then money is counted as 0."""
+        return self._prices.get(self.model.price_name)
+
+    def __memgang_key__(self) -> str:
+        return model_key(self.model)
+
+    # ── agents and the model ──────────────────────────────────────────────────────────────────
+
+    @overload
+    def agent(self, function: Callable[..., Any], /) -> Agent: ...
+
+    @overload
+    def agent(
+        self, function: None = None, /, *, role: str = "", agents: int = 8, share: bool = True,
+        ttl: TTL | int = "default", retries: int = 2, deps: Sequence[Any] = (), version: str | None = None,
+        kind: str = "fact", name: str | None = None,
+    ) -> Callable[[Callable[..., Any]], Agent]: ...
+
+    def agent(
+        self, function: Callable[..., Any] | None = None, /, *, role: str = "", agents: int = 8, share: bool = True,
+        ttl: TTL | int = "default", retries: int = 2, deps: Sequence[Any] = (), version: str | None = None,
+        kind: str = "fact", name: str | None = None,
+    ) -> Agent | Callable[[Callable[..., Any]], Agent]:
+        """Decorator: make an `Agent` of a function; a plain one runs in a thread.
+
+        A parameter annotated ``Ref`` is given references, all others the values behind them. ``agents`` is how
+        many of this role work at once. ``share=False`` is for work with side effects: it is not recalled, and done
+        again up to ``retries`` times after errors that may pass (of recalled work, the setting ``attempts`` decides).
+        ``deps`` names what else decides the answer, ``version`` replaces the version made of source and deps;
+        ``kind`` is that of the objects it makes, ``name`` its name in call keys (module and name of the function).
+        """
+        def made(function: Callable[..., Any]) -> Agent:
+            return Agent(self._crew, function, role=role, agents=agents, share=share, ttl=ttl, retries=retries,
+                         deps=deps, version=version, kind=kind, name=name)
+
+        return made if function is None else made(function)
+
+    async def llm(self, prompt: str | Prompt, *, sample: int = 0) -> str:
+        """Ask the language model: a recalled call of its own. Another ``sample`` asks for another answer.
+
+        Raises:
+            ModelError: the caller's own key, rights or quota.
+            WorkFailed: the model did not answer, as often as is tried.
+        """
+        if isinstance(prompt, str):
+            prompt = Prompt(instruction=prompt)
+        model = self.model
+        call = Call("llm", model.name, model.version, model=model.name, system=prompt.system,
+                    messages=[msgspec.to_builtins(prompt)], parameters=model.parameters, sample=sample)
+        asked = prompt
+
+        async def compute() -> str:
+            work = current_work.get()
+            began = time.perf_counter()
+            async with self._asking:  # a leaf: nobody who holds it waits for an agent
+                if work is not None:
+                    work.inner_ms += (time.perf_counter() - began) * 1000  # standing in line is not work
+                completion = await model.complete(asked)
+            usage = self._priced(completion)
+            if work is not None:
+                work.own = work.own + usage
+            self.progress.spent = self.progress.spent + usage
+            self._crew.changed()
+            return completion.text
+
+        recalled = await self.space.recall(call, compute, kind="answer")
+        if recalled.how != "computed":
+            self.progress.saved = self.progress.saved + recalled.usage
+        return str(await recalled.value(str))
+
+    def _priced(self, completion: Completion) -> Usage:
+        price = self.price
+        return Usage(llm_calls=1, tokens_in=completion.tokens_in, tokens_out=completion.tokens_out,
+                     tokens_cached=completion.tokens_cached, estimated=completion.estimated,
+                     micro_usd=llms.price(completion, price) if price is not None else 0)
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────
+
+    async def read_documents(self, *sources: str) -> Reading:
+        """Read files, folders, globs and URLs into parts; what cannot be read is listed and stops nothing."""
+        with self._acting():
+            return await read_all(self.space, sources)
+
+    async def read(self, *sources: str) -> list[Ref]:
+        """The parts of all sources in order.
+
+        Raises:
+            ReadError: none of the sources could be read; it says why for the first.
+        """
+        reading = await self.read_documents(*sources)
+        if reading.unreadable and not reading.documents:
+            raise ReadError(reading.unreadable[0].source, reading.unreadable[0].reason)
+        return reading.parts
+
+    # ── shapes ────────────────────────────────────────────────────────────────────────────────
+
+    async def map(self, agent: Agent, items: Iterable[Any], *extra: Any, on_error: OnError = "skip") -> list[Ref | None]:
+        """The agent's answer for each item (``extra`` arguments are the same for all), in the order of the items.
+
+        With ``skip``, an item that fails is None and stands in ``failures``; what would fail every item (the
+        model's key, a wrong setting, no room, no server) is raised all the same.
+        """
+        return await self._map(agent, list(items), extra, on_error, lambda place, ref: None)
+
+    async def _map(
+        self, agent: Agent, items: Sequence[Any], extra: tuple[Any, ...], on_error: OnError,
+        settled: Callable[[int, Ref | None], None],
+    ) -> list[Ref | None]:
+        self.progress.of(agent.role).planned += len(items)
+        self._crew.changed()
+
+        def told(place: int, outcome: Ref | Exception) -> None:
+            if isinstance(outcome, Exception):
+                self.failures.append(Failure(agent.role, items[place], outcome))
+            settled(place, None if isinstance(outcome, Exception) else outcome)
+
+        outcomes = await run_all(
+            items, lambda item: agent.ref(item, *extra), min(agent.agents, self._crew.concurrency),
+            stop=lambda error: on_error == "raise" or _fails_all(error), settled=told)
+        return [None if isinstance(outcome, Exception) else outcome for outcome in outcomes]
+
+    async def shuffle(self, notes: Iterable[Ref | None], by: Callable[[Any], Any]) -> dict[Any, list[Ref]]:
+        """References grouped by what ``by`` says of the value; for a list of keys, under each of them.
+
+        Groups are in the order in which their keys first appear. Only references move; None is left out.
+        """
+        refs = [note for note in notes if note is not None]
+        with self._acting():
+            values = await run_all(refs, self.space.get, self._crew.concurrency, stop=lambda error: True)
+        groups: dict[Hashable, list[Ref]] = {}
+        for ref, value in zip(refs, values, strict=True):
+            keys = by(value)
+            for key in keys if isinstance(keys, list) else [keys]:
+                groups.setdefault(key, []).append(ref)
+        return groups
+
+    async def reduce(
+        self, agent: Agent, refs: Iterable[Ref | None | Awaitable[Ref | None]], *extra: Any, fan_in: int = 16,
+    ) -> Ref:
+        """One answer from many: the agent is given a list of at most ``fan_in``, its answers again, up to the last.
+
+        Groups are made by place, so that one changed input changes its own group and those above it, nothing
+        else. A group starts when its inputs are there; they may be awaitables. None is left out.
+
+        Raises:
+            ConfigError: ``fan_in`` below 2, or nothing to reduce.
+        """
+        if fan_in < 2:
+            raise ConfigError(f"fan_in={fan_in} must be at least 2")
+        level: list[Ref | None | Awaitable[Ref | None]] = list(refs)
+        step = self.progress.of(agent.role)
+        nodes: list[asyncio.Task[Ref | None]] = []
+
+        async def node(inputs: Sequence[Ref | None | Awaitable[Ref | None]], last: bool) -> Ref | None:
+            there = [i if i is None or isinstance(i, Ref) else await i for i in inputs]
+            found = [ref for ref in there if ref is not None]
+            if not found or len(found) == 1 and not last:  # alone in its group: it goes up as it is
+                step.planned -= 1
+                return found[0] if found else None
+            return await agent.ref(found, *extra)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    last = len(level) <= fan_in
+                    made = [group.create_task(node(level[at: at + fan_in], last)) for at in range(0, len(level), fan_in)]
+                    nodes += made
+                    step.planned += len(made)
+                    level = list(made)
+                    if last:
+                        break
+        except BaseExceptionGroup:
+            pass  # the error itself is raised below, with its own cause
+        failed = [error for task in nodes if not task.cancelled() and (error := task.exception()) is not None]
+        if failed:
+            raise failed[0]
+        result = nodes[-1].result() if nodes else None
+        if result is None:
+            cause = self.failures[-1].error if self.failures else None
+            raise ConfigError(f"there is nothing for {agent.role} to reduce") from cause
+        return result
+
+    async def map_reduce(
+        self, parts: Iterable[Any], *, map: Agent, reduce: Agent, fan_in: int = 16, on_error: OnError = "skip",
+    ) -> Ref:
+        """Map over the parts and reduce the answers; the reduction starts with the first group that is complete."""
+        items = list(parts)
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Ref | None]] = [loop.create_future() for _ in items]
+
+        async def mapped() -> None:
+            await self._map(map, items, (), on_error, lambda place, ref: answers[place].set_result(ref))
+
+        results: list[Ref | None] = await together((mapped(), self.reduce(reduce, answers, fan_in=fan_in)))
+        assert results[1] is not None
+        return results[1]
+
+    # ── runs ──────────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.asynccontextmanager
+    async def run(self, title: str = "", command: str = "", expect: Mapping[str, int] | None = None) -> AsyncIterator[Run]:
+        """A run: everything inside is stamped with its id, and the name ``runs/<id>`` points at its record.
+
+        ``expect`` is how many calls each role will make, for displays, where that is known beforehand.
+        """
+        run = Run(run_id(), title or self.title, command)
+        self._crew.run = run.id  # stays afterwards, so that `savings` can be asked when all is done
+        started, state = self._now(), "failed"
+        for role, planned in (expect or {}).items():
+            self.progress.of(role).planned = planned
+        with self.space.acting_as(run=run.id):
+            self.space.mark("run_start", run.title)
+            await self._record(run, started, 0)
+            try:
+                yield run
+                state = "done"
+            except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+                state = "stopped"
+                raise
+            finally:
+                run.state = state
+                self._crew.leave()
+                self.space.mark("run_end", state)
+                await self._record(run, started, self._now())
+
+    async def phase(self, name: str) -> None:
+        """Mark the beginning of a phase, for displays and for whoever reads the log."""
+        self.progress.phase = name
+        with self._acting():
+            self.space.mark("phase", name)
+        self._crew.changed()
+
+    async def savings(self) -> Savings:
+        """What the run has cost, and what the shared memory saved, from the log."""
+        await self.space.flush()
+        return fold([event async for event in self.space.events(run=self._crew.run)])
+
+    async def aclose(self) -> None:
+        """Give back the model's connections, if the gang has made it. The space stays open."""
+        if self._owns_llm:
+            await self.model.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _acting(self) -> contextlib.AbstractContextManager[Any]:
+        return self.space.acting_as(run=self._crew.run)
+
+    def _now(self) -> int:
+        return self.space.store.log.server_ms()
+
+    async def _record(self, run: Run, started: int, ended: int) -> None:
+        """The run's record under its name. Without a server the run goes on; it is in no list."""
+        price = self.price
+        record = {
+            "id": run.id, "title": run.title, "command": run.command, "state": run.state, "started": started,
+            "ended": ended, "result": str(run.result) if run.result else "", "model": self._crew.model,
+            "price": msgspec.to_builtins(price) if price is not None else None, "failures": len(self.failures),
+            "details": run.details,
+        }
+        try:
+            await self.space.put(record, name=f"runs/{run.id}", kind="run", parents=())
+            await self.space.flush()
+        except StoreUnavailable:
+            if self.space.settings.fail == "closed":
+                raise
+
+
+def run_id() -> str:
+    """A new run's id: sorts by time (UTC, to the millisecond), and no two are the same."""
+    now = time.time()
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now * 1000) % 1000:03d}{secrets.token_hex(2)}"
+
+
+def _fails_all(error: Exception) -> bool:
+    """Whether the next item would fail of the same."""
+    if isinstance(error, ModelError):
+        return error.kind == "caller"
+    return isinstance(error, ConfigError | StoreFull | StoreUnavailable) and isinstance(error, MemGangError)

@@ -1,0 +1,98 @@
+"""Documents read into parts: each source once, remembered for as long as it stays as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from memgang import readers
+from memgang.engines.asyncio_engine import run_all
+from memgang.errors import MemGangError, ReadError, WorkFailed
+from memgang.model import Call, Document, Parsed, Place, Ref, Unreadable
+from memgang.readers import web
+from memgang.space import Space
+
+CONCURRENCY = 4
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What reading has brought, in the order of the sources."""
+
+    documents: tuple[Document, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def parts(self) -> list[Ref]:
+        """All parts in order; a text that stands at several places once."""
+        return list(dict.fromkeys(place.ref for document in self.documents for place in document.places))
+
+
+async def read_all(space: Space, sources: Sequence[str]) -> Reading:
+    """Read files, folders, globs and URLs. A source that cannot be read is listed and stops nothing."""
+    named = await asyncio.to_thread(readers.expand, sources)
+    outcomes = await run_all(
+        named, lambda source: _read(space, source), CONCURRENCY, stop=lambda error: not isinstance(error, WorkFailed))
+    documents: list[Document] = []
+    unreadable: list[Unreadable] = []
+    for source, outcome in zip(named, outcomes, strict=True):
+        match outcome:
+            case Document():
+                documents.append(msgspec.structs.replace(outcome, source=source))  # known by another path, perhaps
+            case Unreadable():
+                unreadable.append(Unreadable(source=source, reason=outcome.reason))
+            case WorkFailed():  # a reader stumbled over it: a mistake of ours, of which the others know nothing
+                unreadable.append(Unreadable(source=source, reason=f"the reader failed: {outcome.message}"))
+            case Exception():
+                raise outcome
+    return Reading(tuple(documents), tuple(unreadable))
+
+
+async def _read(space: Space, source: str) -> Document | Unreadable:
+    real = source.partition("#")[0] if web.is_url(source) else os.path.realpath(source)
+    call = Call("read", "memgang.readers:read", readers.VERSION, {"source": real})
+    fingerprint = b""
+
+    async def compute() -> Document | Unreadable:
+        nonlocal fingerprint
+        try:
+            fingerprint, parsed = await asyncio.to_thread(_parsed, real)
+        except ReadError as error:
+            # An answer without a validator: shared with those who wait for it now, and never used again.
+            fingerprint = b""
+            return Unreadable(source=source, reason=error.reason)
+        refs = await space.put_many([part.text for part in parsed.parts], kind="part",
+                                    pos=[part.pos for part in parsed.parts], parents=())
+        places = tuple(Place(ref=ref, **_place(part)) for ref, part in zip(refs, parsed.parts, strict=True))
+        return Document(source=source, title=parsed.title, media_type=parsed.media_type, places=places,
+                        notes=parsed.notes)
+
+    async def check(validator: bytes) -> bool:
+        return await asyncio.to_thread(readers.unchanged, real, validator)
+
+    recalled = await space.recall(call, compute, kind="document", check=check, validate=lambda: fingerprint)
+    value = await recalled.value()
+    if not isinstance(value, Document | Unreadable):
+        raise MemGangError(f"the memory of {source} is not a document: {type(value).__name__}")
+    if recalled.how != "computed" and isinstance(value, Document) and not recalled.degraded:
+        records = await space.describe_many([place.ref for place in value.places])
+        if any(record is None for record in records):  # somebody has forgotten a part: put all again
+            return await compute()
+    return value
+
+
+def _parsed(source: str) -> tuple[bytes, Parsed]:
+    """The fingerprint, taken before reading, and what is in the source; a page is fetched once for both."""
+    if web.is_url(source):
+        fetched = web.fetch(source)
+        return readers.of_fetched(fetched), readers.read_fetched(source, fetched)
+    parsed_as = readers.fingerprint(source) if os.path.isfile(source) else b""
+    return parsed_as, readers.read(source)
+
+
+def _place(part: Any) -> dict[str, Any]:
+    return {"pos": part.pos, "page": part.page, "page_end": part.page_end, "headings": part.headings,
+            "line": part.line}
