@@ -8,8 +8,9 @@ whether the right place was found, hardly whether the answer reads well. The dif
 few questions, so the number won and lost is given too.
 
 The baseline is given its best chance: three numbers of neighbours, each with and without the names of the
-speakers and stop words of the question, all scored on these very questions, and the best setting of all is the one compared against. It
-ranks the same cleaned sentences that the model sees, so that tidying transcripts is no advantage.
+speakers and the stop words of the question, all scored on these very questions, and the best setting of all
+is the one compared against. It ranks the same cleaned sentences that the model sees, so that tidying
+transcripts is no advantage.
 Lead (the first words) and random sentences (mean of 5 seeds) show what no method at all would score.
 """
 

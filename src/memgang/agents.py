@@ -185,14 +185,18 @@ class Agent:
         Raises:
             ConfigError: it depends on something that has no version.
         """
-        if self._version is None:
-            under_way = _versioned.get()
+        if self._given_version is not None:
+            return self._given_version
+        under_way = _versioned.get()
+        # As part of another's version it is made afresh, and not kept: where agents name each other in a circle,
+        # a version would else depend on which of them was asked first.
+        if self._version is None or under_way:
             token = _versioned.set((*under_way, id(self)))
             try:
                 found = version_of(self.function, self._deps)
             finally:
                 _versioned.reset(token)
-            if under_way:  # part of another's: in a circle it would depend on who was asked first
+            if under_way:
                 return found
             self._version = found
         return self._version

@@ -459,7 +459,7 @@ def _of_function(function: types.FunctionType, known: dict[int, int]) -> Any:
 
 
 def _is_standard(value: Any) -> bool:
-    """Whether it came with Python. Its name alone proves nothing: code made by exec says it is of builtins."""
+    """Whether it came with Python. Its name alone proves nothing: a class made by exec says it is of builtins."""
     if isinstance(value, type) and not value.__flags__ & _HEAP_TYPE:
         return value.__module__.partition(".")[0] in sys.stdlib_module_names  # NoneType and other parts of the language
     module: Any = sys.modules.get(value.__module__ or "")
@@ -489,8 +489,6 @@ def _of_class(kind: type, where: str, known: dict[int, int]) -> Any:
 
 def _source(thing: Any, name: str) -> str | None:
     """The source as Python would write it, without decorators and the function's own name; None if there is none."""
-    if name == "<lambda>":  # its line may hold several, and the rest of a call
-        return None
     try:
         # Of the code object: of a function, inspect would look through decorators at what they wrap.
         tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
@@ -502,7 +500,7 @@ def _source(thing: Any, name: str) -> str | None:
         return ast.unparse(node)
     if isinstance(node, ast.ClassDef) and node.name == name:
         return ast.unparse(node)
-    return None
+    return None  # a lambda: its line may hold several of them, and the rest of a call
 
 
 def _bytecode(code: types.CodeType) -> Any:

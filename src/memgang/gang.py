@@ -202,7 +202,9 @@ class Gang:
 
     # ── shapes ────────────────────────────────────────────────────────────────────────────────
 
-    async def map(self, agent: Agent, items: Iterable[Any], *extra: Any, on_error: OnError = "skip") -> list[Ref | None]:
+    async def map(
+        self, agent: Agent, items: Iterable[Any], *extra: Any, on_error: OnError = "skip",
+    ) -> list[Ref | None]:
         """The agent's answer for each item (``extra`` arguments are the same for all), in the order of the items.
 
         With ``skip``, an item that fails is None and stands in ``failures``; what would fail every item (the
@@ -243,7 +245,7 @@ class Gang:
         return groups
 
     async def reduce(
-        self, agent: Agent, refs: Iterable[Ref | None | Awaitable[Ref | None]], *extra: Any, fan_in: int = 16,
+        self, agent: Agent, refs: Iterable[Ref | Awaitable[Ref | None] | None], *extra: Any, fan_in: int = 16,
     ) -> Ref:
         """One answer from many: the agent is given a list of at most ``fan_in``, its answers again, up to the last.
 
@@ -255,14 +257,14 @@ class Gang:
         """
         if fan_in < 2:
             raise ConfigError(f"fan_in={fan_in} must be at least 2")
-        level: list[Ref | None | Awaitable[Ref | None]] = list(refs)
+        level: list[Ref | Awaitable[Ref | None] | None] = list(refs)
         step = self.progress.of(agent.role)
         nodes: list[asyncio.Task[Ref | None]] = []
 
-        async def node(inputs: Sequence[Ref | None | Awaitable[Ref | None]], last: bool) -> Ref | None:
+        async def node(inputs: Sequence[Ref | Awaitable[Ref | None] | None], last: bool) -> Ref | None:
             there = [i if i is None or isinstance(i, Ref) else await i for i in inputs]
             found = [ref for ref in there if ref is not None]
-            if not found or len(found) == 1 and not last:  # alone in its group: it goes up as it is
+            if not found or (len(found) == 1 and not last):  # alone in its group: it goes up as it is
                 step.planned -= 1
                 return found[0] if found else None
             return await agent.ref(found, *extra)
@@ -271,7 +273,8 @@ class Gang:
             async with asyncio.TaskGroup() as group:
                 while True:
                     last = len(level) <= fan_in
-                    made = [group.create_task(node(level[at: at + fan_in], last)) for at in range(0, len(level), fan_in)]
+                    groups = [level[at: at + fan_in] for at in range(0, len(level), fan_in)]
+                    made = [group.create_task(node(inputs, last)) for inputs in groups]
                     nodes += made
                     step.planned += len(made)
                     level = list(made)
@@ -306,7 +309,9 @@ class Gang:
     # ── runs ──────────────────────────────────────────────────────────────────────────────────
 
     @contextlib.asynccontextmanager
-    async def run(self, title: str = "", command: str = "", expect: Mapping[str, int] | None = None) -> AsyncIterator[Run]:
+    async def run(
+        self, title: str = "", command: str = "", expect: Mapping[str, int] | None = None,
+    ) -> AsyncIterator[Run]:
         """A run: everything inside is stamped with its id, and the name ``runs/<id>`` points at its record.
 
         ``expect`` is how many calls each role will make, for displays, where that is known beforehand.

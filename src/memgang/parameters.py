@@ -119,7 +119,7 @@ def _wanted(hint: Any, parameter: inspect.Parameter) -> Wanted:
     if parameter.kind in _VARIADIC:  # the annotation is that of each item
         return Wanted(references=False, item=record_type(hint))
     inner = [a for a in typing.get_args(hint) if a is not type(None) and a is not Ellipsis]
-    if len(inner) == 1 and isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+    if (len(inner) == 1 and isinstance(hint, types.UnionType)) or typing.get_origin(hint) is typing.Union:
         inner = list(typing.get_args(inner[0])) if len(inner) == 1 else []  # list[Note] | None: look inside
     return Wanted(references=False, whole=record_type(hint), item=record_type(inner[-1]) if inner else None)
 

@@ -32,6 +32,17 @@ def test_plural_and_tense_do_not_matter() -> None:
     assert rank("Which ship entered?", HARBOUR)[0][0] == 0
 
 
+def test_the_long_form_of_an_acronym_answers_for_the_short_one() -> None:
+    """Documents introduce an acronym once and then write it out in headings, with a number behind."""
+    entries = [
+        Entry("There are grades of the Harbour Safety Level (HSL). The fees at HSL1 are low."),
+        Entry("Two pilots are needed, and a tug.", "4.2 Harbour Safety Level 2"),
+        Entry("Nobody is needed.", "4.1 Harbour Safety Level 1"),
+    ]
+
+    assert rank("Who is needed at HSL2?", entries)[0][0] == 1
+
+
 def test_neighbours_of_the_best_parts_are_read_too_but_not_over_the_border_of_a_document() -> None:
     """An answer may run on into the next part; the next document is another matter."""
     split = [Entry(e.text, e.headings, "", 0 if i < 2 else 1) for i, e in enumerate(HARBOUR)]

@@ -17,10 +17,11 @@ from memgang.llms.terms import stem
 from memgang.llms.wording import estimate
 from memgang.model import LanguageModel, Prompt
 
-WORDS = st.sampled_from(
+VOCABULARY = (
     "server client lease memory agent shared token cache river mountain history reads writes follows leader answer "
-    "password secret changes periodically evidence shall however this they level two".split()
+    "password secret changes periodically evidence shall however this they level two"
 )
+WORDS = st.sampled_from(VOCABULARY.split())
 SENTENCES = st.lists(WORDS, min_size=1, max_size=25).map(lambda ws: " ".join(ws).capitalize() + ".")
 PASSAGES = st.lists(st.lists(SENTENCES, min_size=0, max_size=12).map(" ".join), min_size=0, max_size=6).map(tuple)
 QUESTIONS = st.sampled_from(
@@ -29,7 +30,7 @@ QUESTIONS = st.sampled_from(
 LINE = re.compile(r"(.+) \[(\d+)\]")
 
 POLICY = (
-    "The library opens at nine in the morning on weekdays. Visitors need a card to borrow books. The reading room has forty seats.",
+    "The library opens at nine in the morning on weekdays. The reading room has forty seats.",
     (
         "A password must be changed when there is evidence that it was stolen. It must not be changed on a schedule. "
         "Users choose weaker words when they are forced to change them often."

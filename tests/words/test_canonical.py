@@ -7,11 +7,13 @@ import datetime
 import decimal
 import enum
 import functools
+import importlib.util
 import json
 import linecache
 import math
 import pathlib
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -23,7 +25,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgang.canonical import (
-    LEFT_OUT, argument, call_key, canonical, difference, likeness, outline, read_json, version_of,
+    LEFT_OUT,
+    argument,
+    call_key,
+    canonical,
+    difference,
+    likeness,
+    outline,
+    read_json,
+    version_of,
 )
 from memgang.codec import TEXT, encode, ref_of
 from memgang.errors import CodecError, ConfigError
@@ -385,16 +395,60 @@ def test_deps_are_part_of_a_version() -> None:
     assert len({version_of(closing_over(1), deps) for deps in some}) == len(some)
 
 
-def test_a_base_class_is_part_of_a_class() -> None:
+def test_a_base_class_is_part_of_a_class(tmp_path: pathlib.Path) -> None:
     """A change in an inherited method changes the version of what depends on the class."""
-    source = "class B:\n    def m(self): return {}\nclass f(B):\n    pass\n"
-    made = [user_class(source.format(n)) for n in (1, 1, 2)]
-    first, again, other = [version_of(closing_over(kind.m)) for kind in made]
-    assert first == again != other
+    source = "class B:\n    def m(self): return {}\nclass C(B):\n    pass\n"
+    made = []
+    for number, answer in enumerate((1, 1, 2)):
+        path = tmp_path / f"versions_{number}.py"
+        path.write_text(source.format(answer))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        try:
+            spec.loader.exec_module(module)
+            made.append(version_of(closing_over(module.C)))
+        finally:
+            del sys.modules[path.stem]
+    assert made[0] == made[1] != made[2]
 
 
-def user_class(source: str) -> Any:
-    return define(source)
+def test_code_that_claims_to_come_with_python_is_looked_at() -> None:
+    """Only what the standard library really has counts by name; a user's function under its name counts by what it does."""
+    one, other = (define(f"def dumps(x):\n    return {n}\n", "dumps", __name__="json") for n in (1, 2))
+    assert len({version_of(closing_over(f)) for f in (one, other, json.dumps)}) == 3
+    space: dict[str, Any] = {}
+    exec("class C:\n    x = 1", space)
+    assert space["C"].__module__ == "builtins"
+    with pytest.raises(ConfigError, match="no source"):
+        version_of(closing_over(space["C"]))
+
+
+def test_a_function_that_calls_itself_has_one_version_before_and_after_its_name_is_set() -> None:
+    """A decorator asks while the closure is still empty; asking later, decorated or not, gives the same."""
+    versions: list[str] = []
+
+    def ask(function: Callable[..., Any]) -> Callable[..., Any]:
+        versions.append(version_of(function))
+        return function
+
+    def plain() -> Callable[..., Any]:
+        @ask
+        def alone(n: int) -> int:
+            return alone(n - 1) if n else 0
+        return alone
+
+    def wrapped() -> Callable[..., Any]:
+        @shout
+        @ask
+        def alone(n: int) -> int:
+            return alone(n - 1) if n else 0
+        return alone
+
+    ask(plain())
+    ask(wrapped().__wrapped__)  # type: ignore[attr-defined]
+    assert len(set(versions)) == 1 and len(versions) == 4
 
 
 def test_recursion_ends() -> None:
@@ -459,12 +513,11 @@ def test_versions_do_not_change_with_the_hash_seed() -> None:
     """Two processes give one function one version: sets in it are sorted first."""
     import os
     import subprocess
-    import sys
 
     program = ("from memgang.canonical import version_of\nf = lambda x: x in {'a', 'b', 'c', 'd'}\n"
                "def g():\n  s = {'a', 'b', 'c'}\n  def h(): return s\n  return h\nprint(version_of(f), version_of(g()))")
     versions = {
-        subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True,
+        subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True,
                        check=True).stdout
         for seed in ("1", "2", "3")
     }

@@ -6,9 +6,11 @@ import dataclasses
 import datetime
 import enum
 import math
+import os
 import re
 import subprocess
 import sys
+import types
 from typing import Any
 
 import msgspec
@@ -17,7 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memgang.codec import (
-    ARROW, BYTES, JSON, NPY, TEXT, check_media_type, decode, digest, encode, json_bytes, parse_ttl, ref_of,
+    ARROW,
+    BYTES,
+    JSON,
+    NPY,
+    TEXT,
+    check_media_type,
+    decode,
+    digest,
+    encode,
+    json_bytes,
+    parse_ttl,
+    ref_of,
 )
 from memgang.errors import CodecError, ConfigError
 from memgang.model import Ref
@@ -51,6 +64,9 @@ class Note:
     mood: Mood = Mood.GOOD
     counts: dict[int, str] = dataclasses.field(default_factory=dict)
     picture: bytes = b""
+
+
+Alias = Note
 
 
 class Struct(msgspec.Struct, tag=True, rename="camel"):
@@ -280,13 +296,17 @@ def test_a_type_asked_for_wins() -> None:
             there_and_back(value, wanted)
 
 
-def test_nothing_is_imported_by_name_from_data() -> None:
-    """A media type that names a module not loaded, or something that is no record, gives plain data."""
-    body = b'{"a":1}'
+def test_nothing_is_imported_by_name_from_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A media type that names a module not loaded, another name of a class, or what is no record, gives plain data."""
+    asked: list[str] = []
+    lazy = types.ModuleType("lazy")
+    lazy.__getattr__ = asked.append  # type: ignore[method-assign]  # a module that imports when it is asked
+    monkeypatch.setitem(sys.modules, "lazy", lazy)
+    body = b'{"claim":"x"}'
     for name in ("antigravity:geohash", "os:system", "subprocess:Popen", "memgang.codec:decode", "x:y", ":", "json:x.y",
-                 f"{__name__}:Mood", f"{__name__}:dataclasses.dataclass"):
-        assert decode(f'application/json;type="{name}"', body) == {"a": 1}
-    assert "antigravity" not in sys.modules
+                 f"{__name__}:Mood", f"{__name__}:Alias", "lazy:Note", f"{__name__}:dataclasses.dataclass"):
+        assert decode(f'application/json;type="{name}"', body) == {"claim": "x"}
+    assert "antigravity" not in sys.modules and asked == []
 
 
 def test_a_class_made_in_a_function_comes_back_as_a_dict() -> None:
@@ -397,7 +417,7 @@ def test_heavy_libraries_are_never_imported_for_plain_values() -> None:
         "for v in ('x', 1, [1.5], A(), {'a': None}, b'x'): decode(*encode(v)); argument(v)\n"
         "print([m for m in ('numpy', 'pyarrow', 'pandas', 'polars', 'pydantic') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -1,10 +1,11 @@
 """Which parts a question is about: BM25 over text, headings and notes. Pure, no model.
 
 Okapi BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009)
-with three additions that matter on long, ordered documents: words of the headings count more than
-words of the text, pairs of neighbouring question words are terms of their own, and a part that
-speaks of the whole question is put before one that repeats a single word of it. Similarity only chooses what
-is read; the answer comes from the text.
+with four additions that matter on long, ordered documents: words of the headings count more than
+words of the text, pairs of neighbouring question words are terms of their own, a part that
+speaks of the whole question is put before one that repeats a single word of it, and the long form of an acronym
+that the documents introduce counts as the acronym, so that "Identity Assurance Level 2" is found for "IAL2".
+Similarity only chooses what is read; the answer comes from the text.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from memgang.llms.ranking import acronyms
 from memgang.llms.terms import ASKING, terms
+
+Acronyms = dict[str, tuple[str, ...]]  # short form to the stems of the long one
 
 K1 = 1.2
 B = 0.6
@@ -33,13 +37,21 @@ class Entry(msgspec.Struct, frozen=True):
 
 def rank(question: str, entries: Sequence[Entry]) -> list[tuple[int, float]]:
     """The entries that share a word with the question, best first, as (index, score); ties in document order."""
-    words = terms(question, ASKING)
+    known = acronyms([entry.text for entry in entries])
+    words = _shortened(terms(question, ASKING), known)
     asked = list(dict.fromkeys(words))
     if not asked or not entries:
         return []
     pairs = list(dict.fromkeys(zip(words, words[1:], strict=False)))
-    counts = [_weighted(entry) for entry in entries]
-    bigrams = [_pairs(entry) for entry in entries]
+    counts, bigrams = [], []
+    for entry in entries:
+        text, headings, note = (_shortened(terms(part), known) for part in (entry.text, entry.headings, entry.note))
+        count: dict[str, float] = {}
+        for found, weight in ((text, 1.0), (headings, HEADING_WEIGHT), (note, NOTE_WEIGHT)):
+            for term in found:
+                count[term] = count.get(term, 0.0) + weight
+        counts.append(count)
+        bigrams.append({*zip(text, text[1:], strict=False), *zip(headings, headings[1:], strict=False)})
     lengths = [max(1, len(entry.text.split())) for entry in entries]
     mean = sum(lengths) / len(lengths)
     idf = {term: _idf(sum(term in count for count in counts), len(entries)) for term in asked}
@@ -78,20 +90,28 @@ def choose(question: str, entries: Sequence[Entry], top: int = 12, around: int =
     return chosen
 
 
-def _weighted(entry: Entry) -> dict[str, float]:
-    count: dict[str, float] = {}
-    for text, weight in ((entry.text, 1.0), (entry.headings, HEADING_WEIGHT), (entry.note, NOTE_WEIGHT)):
-        for term in terms(text):
-            count[term] = count.get(term, 0.0) + weight
-    return count
-
-
-def _pairs(entry: Entry) -> set[tuple[str, str]]:
-    found: set[tuple[str, str]] = set()
-    for text in (entry.text, entry.headings):
-        words = terms(text)
-        found.update(zip(words, words[1:], strict=False))
-    return found
+def _shortened(words: list[str], known: Acronyms) -> list[str]:
+    """The terms with each long form of an acronym followed by the acronym, and a number behind it joined to it."""
+    if not known:
+        return words
+    starts: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    for short, long in known.items():
+        starts.setdefault(long[0], []).append((short, long))
+    out: list[str] = []
+    at = 0
+    while at < len(words):
+        met = next(((short, long) for short, long in starts.get(words[at], ())
+                    if tuple(words[at:at + len(long)]) == long), None)
+        if met is None:
+            out.append(words[at])
+            at += 1
+            continue
+        short, long = met
+        out += [*long, short]
+        at += len(long)
+        if at < len(words) and words[at].isdigit():
+            out.append(f"{short}{words[at]}")
+    return out
 
 
 def _idf(holding: int, total: int) -> float:

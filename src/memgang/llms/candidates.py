@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from memgang.llms.readability import SHORT_WORDS, TOO_LONG_WORDS, judge
 from memgang.llms.terms import terms
 from memgang.sentences import is_whole, split
 
@@ -33,55 +34,15 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 _OPENING = re.compile(
-    r"^(?:(?:so|and|but|well|yeah|yes|yep|no|right|ok|okay|anyway|alright|now|then|or|because|cuz|actually|basically|also|sure"
-    r"|see|like|I think|I guess)\b(?:\s*,+\s*|\s+(?=(?:so|and|but|well|yeah|I|we|you|they|the|if|there|it|he|she|that|this|what|in)\b)))+",
+    r"^(?:(?:so|and|but|well|yeah|yes|yep|no|right|ok|okay|anyway|alright|now|then|or|because|cuz|actually|basically"
+    r"|also|sure|see|like|I think|I guess)\b(?:\s*,+\s*|\s+(?=(?:so|and|but|well|yeah|I|we|you|they|the|if|there|it"
+    r"|he|she|that|this|what|in)\b)))+",
     re.IGNORECASE,
 )
 _STUTTER = re.compile(
     r"(?<![\w'-])(?:([A-Za-z]{1,3})-(?=\1)|[b-hj-z] (?=[a-z]))", re.ASCII
 )  # "Th-there", "gonna g get"
 _AGAIN = re.compile(r"\b(\w+(?:'\w+)?(?: \w+(?:'\w+)?){0,3})(?:\s*,?\s+\1\b)+", re.IGNORECASE)
-
-_LEANING = re.compile(
-    r"(?:This|That|These|Those|They|It|He|She|Such|Both|Its|Their|Here|There|Doing so|If so|Either|Neither|The (?:former|latter|"
-    r"above|following|same)|Esto|Esta|Este|Ello)\b"
-)
-_STANDING = re.compile(
-    r"(?:This|These) (?:document|report|guideline|publication|volume|paper|recommendation|standard|act|book|study|specification"
-    r"|technical)|It is (?:important|necessary|recommended|required|possible)|There (?:is|are|was|were)\b",
-    re.IGNORECASE,
-)
-_CONNECTED = re.compile(
-    r"(?:However|Therefore|Thus|Also|Additionally|Moreover|Furthermore|Similarly|Hence|Nevertheless|Instead|In addition|As such|And"
-    r"|But|Or|So|Consequently|Likewise|Otherwise|In this case|In these cases|In such cases|Then|Yet|Rather|Conversely)\b"
-)
-_EXAMPLE = re.compile(r"(?:For example|For instance|As an example|E\.g\.|Note|Nota)\b", re.IGNORECASE)
-_POINTING = re.compile(
-    r"\b(?:figures?|tables?|exhibits?|appendix|annex|sections?|chapters?) ?\d*[-.\d]* ?(?:[A-Z]\b)?|\b(?:see|above|below|herein|page \d+"
-    r"|aforementioned|listed|depicted|illustrated|as follows|the following)\b",
-    re.IGNORECASE,
-)
-_LABEL = re.compile(r"(?:[A-Z][\w-]*(?: [\w-]+){0,3}: |Sections? \d)")
-# A definition without its term: "A session wherein messages are encrypted." It has a verb, but not of its own.
-_NOUN_PHRASE = re.compile(
-    r"(?:A|An|The|Any|Un|Una)\b(?:(?!\b(?:is|are|was|were|has|have|had|can|may|shall|should|must|will|would|does|do|provides?|requires?)\b)"
-    r"[^,;])*?\b(?:that|which|who|whose|wherein|where|used|whereby)\b"
-    r"|(?:A|An|Any)\b(?!.*\b(?:is|are|was|were|has|have|had|can|may|shall|should|must|will|would|does|do|provides?|requires?)\b)|(?:Contains|Refers to|The process of|The act of)\b",
-    re.IGNORECASE,
-)
-_VERB = re.compile(
-    r"\b(?:is|are|was|were|be|been|has|have|had|can|cannot|may|might|shall|should|must|will|would|could|does|do|did|not|\w+(?:ed|es)"
-    r"|es|son|era|fue|ha|han|había|hay)\b|n't\b",
-    re.IGNORECASE,
-)
-_BOILERPLATE = re.compile(
-    r"(?:this|the following) (?:section|subsection|chapter|appendix|table|figure|page|clause)s?\b|is (?:informative|normative)\b|normative and informative|all rights"
-    r" reserved|\bcopyright\b|click here|table of contents|errata|http|www\.|@|return to|back to top|last updated|cookie",
-    re.IGNORECASE,
-)
-
-LONG_WORDS = 45  # longer sentences lose; beyond 60 words a reader loses too
-TOO_LONG_WORDS = 60
 
 
 @dataclass(slots=True)
@@ -95,6 +56,7 @@ class Candidate:
     quality: float  # 0..1: how well it reads by itself
     whole: bool
     leans: bool = False  # begins with a word that points back to the sentence before it
+    purpose: bool = False  # says what the document does
     speaker: str = ""
     turn: int = -1
     heading: tuple[str, ...] = ()  # terms of the headings it stands under
@@ -175,7 +137,7 @@ def _from_prose(passage: str, number: int, found: list[Candidate]) -> None:
 
     def close() -> None:
         for text in split("\n".join(block)) if block else ():
-            found.append(Candidate(text, number, 0, 0.0, *_judge(text), heading=heading))
+            found.append(Candidate(text, number, 0, 0.0, *judge(text), heading=heading))
         block.clear()
 
     for line in plain(passage).splitlines():
@@ -185,41 +147,6 @@ def _from_prose(passage: str, number: int, found: list[Candidate]) -> None:
         else:
             block.append(line)
     close()
-
-
-def _judge(text: str) -> tuple[float, bool, bool]:
-    """Quality, whether it is a whole sentence, whether it leans on the one before."""
-    length = len(text.split())
-    quality = 1.0
-    leans = False
-    if _LEANING.match(text) and not _STANDING.match(text):
-        quality, leans = 0.55, True
-    elif _EXAMPLE.match(text):
-        quality, leans = 0.5, True
-    elif _CONNECTED.match(text):
-        quality, leans = 0.75, True
-    if _LABEL.match(text):
-        quality *= 0.7
-    if _NOUN_PHRASE.match(text):
-        quality *= 0.6
-    elif length <= 14 and not _VERB.search(text):
-        quality *= 0.7  # "Expanded discussion of session management."; also a few good imperatives
-    if _BOILERPLATE.search(text):
-        quality *= 0.3
-    elif _POINTING.search(text):
-        quality *= 0.75
-    if length < 8:
-        quality *= 0.6
-    elif length > TOO_LONG_WORDS:
-        quality *= 0.3
-    elif length > LONG_WORDS:
-        quality *= 0.7
-    if text.endswith("?"):
-        quality *= 0.4
-    letters = sum(c.isalpha() or c.isspace() for c in text)
-    if letters < 0.85 * len(text):
-        quality *= 0.5
-    return quality, is_whole(text), leans
 
 
 def _from_speech(passage: str, number: int, turn: int, found: list[Candidate]) -> int:
@@ -234,7 +161,7 @@ def _from_speech(passage: str, number: int, turn: int, found: list[Candidate]) -
             breaks = raw.count("{x}")
             length = len(text.split())
             quality = 1.0 / (1.0 + 0.15 * breaks)
-            if length < 8:
+            if length < SHORT_WORDS:
                 quality *= 0.4
             elif length > TOO_LONG_WORDS:
                 quality *= 0.5

@@ -157,7 +157,10 @@ class OpenAI:
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime.datetime | None = None) -> float:
-    """Seconds a server asks to wait: ``Retry-After-Ms``, or ``Retry-After`` in seconds or as a date; 0 if it does not say."""
+    """Seconds a server asks to wait; 0 if it does not say.
+
+    ``Retry-After-Ms`` wins over ``Retry-After``, which holds seconds or a date.
+    """
     try:
         if (ms := headers.get("retry-after-ms")) is not None:
             return max(0.0, float(ms) / 1000)

@@ -31,7 +31,8 @@ SPEECH_REACH = 4.0
 
 _ACRONYM = re.compile(r"((?:[A-Za-z][\w-]+ ){1,6})\(([A-Z]{2,6})s?\)")
 _ANSWERING = re.compile(
-    r"\b(?:is|are|means|refers to|consists? of|defined as|provides?|requires?|ensures?)\b|\b(?:SHALL|MUST|SHOULD|shall|must|should)\b"
+    r"\b(?:is|are|means|refers to|consists? of|defined as|provides?|requires?|ensures?)\b"
+    r"|\b(?:SHALL|MUST|SHOULD|shall|must|should)\b"
     r"|\bbecause\b|\bin order to\b"
 )
 

@@ -12,6 +12,8 @@ SAME = 0.8  # share of terms from which two sentences say the same thing
 # Of the best score: below it a sentence is about something else. Talk is thinner: its scores lie closer together.
 PROSE_FLOOR = 0.25
 SPEECH_FLOOR = 0.15
+PURPOSE_BONUS = 1.6  # for a sentence that says what its document is for
+SAID_AGAIN = 0.55  # what a term is still worth to a summary each time it has been said
 CARRIED = 0.35  # of its own value that a sentence passes on to one that leans on it ("However, ...")
 
 
@@ -48,13 +50,17 @@ def for_summary(index: Index, usable: Sequence[Candidate], words: int) -> list[C
             covered.update(set(other.terms))
             used[other.passage] += 1
         counted = len(chosen)
-        fresh = sum(w * 0.35 ** covered[t] for t, w in own[candidate.place])
+        fresh = sum(w * SAID_AGAIN ** covered[t] for t, w in own[candidate.place])
         if chosen and max(alike(candidate, other) for other in chosen) >= SAME:
             return 0.0
         lead = 1.0 + 0.5 * (1 - candidate.depth) ** 2
         turn = 0.6 ** used[candidate.passage]
-        reads = candidate.quality * (1.6 if _follows(candidate, chosen) else 1.0)
-        return reads * lead * turn * fresh / (candidate.words + 8)
+        reads = (
+            candidate.quality
+            * (PURPOSE_BONUS if candidate.purpose else 1.0)
+            * (1.6 if _follows(candidate, chosen) else 1.0)
+        )
+        return reads * lead * turn * fresh / (candidate.words + 12)
 
     return _greedy(usable, gain, words)
 

@@ -14,8 +14,8 @@ _LETTERS_DIGITS = re.compile(r"([a-z]{2,})(\d{1,2})\Z")
 
 # Words that say nothing about the subject. English first; the short Spanish list keeps the centre of a
 # Spanish text from being made of articles.
-STOPWORDS = frozenset(
-    """a about above actually after again against all almost also although always am among an and another any anybody
+_SAYING_NOTHING = """
+    a about above actually after again against all almost also although always am among an and another any anybody
     anyone anything anyway are aren't around as at away back be because been before being below between both but by
     came can can't cannot come could couldn't did didn't do does doesn't doing don't done down during each either else
     etc even ever every everybody everything few first for from further gave get gets getting give given go goes going
@@ -28,22 +28,24 @@ STOPWORDS = frozenset(
     sometimes somewhat sort still stuff such sure take taken tell than that that'd that'll that's the their theirs them
     themselves then there there's therefore these they they'd they'll they're they've thing things think this those
     though through thus to together too toward two under unless until up upon us use used uses using very via want was
-    wasn't way we we'd we'll we're we've well went were weren't what what's when where whether which while who whole whom
-    whose why will with within without won't would wouldn't yeah yep yes yet you you'd you'll you're you've your yours
-    yourself um uh hmm mm huh hm ah eh sorry thanks thank cuz wanna
+    wasn't way we we'd we'll we're we've well went were weren't what what's when where whether which while who whole
+    whom whose why will with within without won't would wouldn't yeah yep yes yet you you'd you'll you're you've your
+    yours yourself um uh hmm mm huh hm ah eh sorry thanks thank cuz wanna
     al algo ante aquel así aun aunque bien cada como con cual cuando de del desde donde dos el ella ellas ellos en era
     eran es esa ese eso esta estaba este esto fue fueron ha había han hasta hay la las le les lo los más me mi mucho muy
     ni ninguna no nos otra otro para pero poco por porque pues que qué quien se ser si sí sin sino sobre son su sus
-    también tan tanto te tenía todo todos tu un una uno usted vos y ya yo""".split()
-)
+    también tan tanto te tenía todo todos tu un una uno usted vos y ya yo
+"""
+STOPWORDS = frozenset(_SAYING_NOTHING.split())
 # What a question says about itself rather than about its subject.
-ASKING = frozenset(
-    """answer briefly conclusion conclude decide decided describe describing detail details discuss discussed discussing
+_ABOUT_ITSELF = """
+    answer briefly conclusion conclude decide decided describe describing detail details discuss discussed discussing
     discussion discussions explain explained group key main meeting meetings mention mentioned opinion opinions outline
     overview participants people point points question say summarise summarize summarised summarized summary talk talked
     team text think thought thoughts topic topics view views happen happened happens document documents report reason
-    reasons list name passage passages section sections""".split()
-)
+    reasons list name passage passages section sections
+"""
+ASKING = frozenset(_ABOUT_ITSELF.split())
 
 
 @functools.lru_cache(maxsize=65_536)

@@ -21,8 +21,8 @@ def messages(prompt: Prompt) -> list[dict[str, str]]:
         parts.append(f"Question: {prompt.question}")
     if prompt.passages:
         parts.append(
-            f"Answer in about {prompt.words} words, from the numbered passages alone. Write one statement per line, each a "
-            "whole sentence that ends with the numbers of the passages it rests on, like this: [1] or [2][5]. "
+            f"Answer in about {prompt.words} words, from the numbered passages alone. Write one statement per line, "
+            "each a whole sentence that ends with the numbers of the passages it rests on, like this: [1] or [2][5]. "
             "Keep to the order of the passages. No headings, no bullets, nothing before or after the statements."
         )
     elif prompt.question:

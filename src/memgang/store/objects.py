@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
-from memgang.codec import Encoded, ref_of
+from memgang.codec import Encoded, encode, ref_of
 from memgang.errors import IntegrityError, ObjectLost, StoreUnavailable, TooLarge, UnknownReference
 from memgang.model import Context, MemoryObject, Ref
 from memgang.settings import Settings
@@ -55,7 +55,7 @@ class Objects:
         parent_ids = list(parents)
         if len(parent_ids) > 64:
             # A record names 64 parents; more go into an object that lists them, which is then the 65th word.
-            listed = await self.put(Encoded("application/json", msgspec.json.encode(parent_ids)), context, keep=keep)
+            listed = await self.put(Encoded("application/json", msgspec.json.encode([str.__str__(p) for p in parent_ids])), context, keep=keep)
             parent_ids = [*parent_ids[:63], listed]
         op = fresh()
         for _ in range(3):

@@ -42,7 +42,7 @@ Command = tuple[Argument, ...]
 LANES = 2
 WIDE_LANES = 2
 WIDE_BYTES = 64 * 1024
-BATCH = 512
+BATCH = 12
 
 # How long a call outlives a lost connection: the embedded server is restarted within this.
 PATIENCE_S = 10.0
