@@ -72,7 +72,8 @@ def canonical(call: Call, space: str) -> bytes:
     try:
         return _json(form if is_plain(form) else {name: _plain(value, name) for name, value in form.items()})
     except UnicodeEncodeError as error:
-        raise CodecError(f"the call holds half of a surrogate pair, which no UTF-8 has: {error.object[:40]!r}") from None
+        where = error.object[:SHORT_CHARACTERS]
+        raise CodecError(f"the call holds half of a surrogate pair, which no UTF-8 has: {where!r}") from None
     except RecursionError:
         raise CodecError("the call is nested too deeply, or contains itself") from None
 
@@ -402,8 +403,8 @@ def _described(value: Any, where: str, known: dict[int, int]) -> Any:
         return ["builtin", getattr(value, "__module__", None), value.__qualname__,
                 _described(owner, f"the object of {_called(value)}", known) if owned else None]
     if isinstance(value, functools.partial):
-        return ["partial", _described(value.func, where, known), _described(value.args, f"an argument of {where}", known),
-                _described(value.keywords, f"an argument of {where}", known)]
+        given = _described([value.args, value.keywords], f"an argument of {where}", known)
+        return ["partial", _described(value.func, where, known), given]
     if isinstance(value, types.ModuleType):
         return ["module", value.__name__, str(getattr(value, "__version__", ""))]
     if isinstance(value, re.Pattern):

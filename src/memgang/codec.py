@@ -13,8 +13,8 @@ Arrow table, record batch; pandas, polars DataFrame   ``application/vnd.apache.a
 ====================================================  =============================================
 
 What does not come back as it went in: a tuple comes back as a list, a NumPy scalar as a number, a bytearray
-as bytes, a DataFrame as an Arrow table (``.to_pandas()``, ``polars.from_arrow``). A class comes back as itself only where its
-module is loaded already; names in data never import anything, and nothing is ever unpickled.
+as bytes, a DataFrame as an Arrow table (``.to_pandas()``, ``polars.from_arrow``). A class comes back as itself
+only where its module is loaded already; names in data never import anything, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _INT_MAX = (1 << INT_BITS_MAX) - 1
 _DIGEST_BYTES = 20  # 160 bits: exactly the 32 characters of an id, without padding
 _THREADS_FROM_BYTES = 1 << 20  # below this, starting threads costs more than it gives
 
-_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_PARAMETER = re.compile(rf';\s*({_TOKEN})=(?:({_TOKEN})|"([^"\\\x00-\x1f\x7f]*)")')
-_MEDIA_TYPE = re.compile(rf"({_TOKEN}/{_TOKEN})((?:{_PARAMETER.pattern})*)\Z")
+_WORD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_PARAMETER = re.compile(rf';\s*({_WORD})=(?:({_WORD})|"([^"\\\x00-\x1f\x7f]*)")')
+_MEDIA_TYPE = re.compile(rf"({_WORD}/{_WORD})((?:{_PARAMETER.pattern})*)\Z")
 
 
 class Encoded(NamedTuple):
@@ -169,7 +169,7 @@ def is_plain(value: Any) -> bool:
     if kind is str or kind is bool or value is None:
         return True
     if kind is int:
-        return -_INT_MAX <= value <= _INT_MAX
+        return bool(-_INT_MAX <= value <= _INT_MAX)
     if kind is float:
         return math.isfinite(value)
     if kind is dict:
@@ -178,10 +178,7 @@ def is_plain(value: Any) -> bool:
                 return False
         return True
     if kind is list or kind is tuple:
-        for item in value:
-            if type(item) is not str and not is_plain(item):
-                return False
-        return True
+        return all(type(item) is str or is_plain(item) for item in value)
     return False
 
 
@@ -331,8 +328,8 @@ def _advice(value: Any) -> str:
         return "code is not a memory; put what it returns"
     if (encoded := _frame_kind(value)) is not None:
         return f"put it on its own (it is stored as {encoded}) and pass the reference"
-    return ("use str, bytes, JSON-like values, a dataclass, msgspec.Struct, pydantic model, NumPy array or Arrow table, "
-            "or encode it yourself and put the bytes with a media_type")
+    return ("use str, bytes, JSON-like values, a dataclass, msgspec.Struct, pydantic model, NumPy array or Arrow "
+            "table, or encode it yourself and put the bytes with a media_type")
 
 
 def _find_surrogate(value: Any, path: str) -> None:

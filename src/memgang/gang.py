@@ -343,10 +343,10 @@ class Gang:
             self.space.mark("phase", name)
         self._crew.changed()
 
-    async def savings(self) -> Savings:
-        """What the run has cost, and what the shared memory saved, from the log."""
+    async def savings(self, *, whole: bool = False) -> Savings:
+        """What the run (or, if asked, the whole space) has cost, and what the shared memory saved, from the log."""
         await self.space.flush()
-        return fold([event async for event in self.space.events(run=self._crew.run)])
+        return fold([event async for event in self.space.events(run=None if whole else self._crew.run)])
 
     async def aclose(self) -> None:
         """Give back the model's connections, if the gang has made it. The space stays open."""

@@ -51,6 +51,7 @@ from memgang.store import scripts
 from memgang.store.events import note, spent
 from memgang.store.process import fresh, incarnation
 from memgang.store.store import Store
+from memgang.store.wire import Command
 
 How = Literal["hit", "joined", "computed"]
 Check = Callable[[bytes], Awaitable[bool]]
@@ -105,6 +106,18 @@ class _Order:
     check: Check | None
     validate: Callable[[], bytes] | None
     waiting_s: float = 0.0
+
+    def note(self, model: str = "", own: Usage = NO_USAGE, outline: str = "") -> bytes:
+        """What the log is told of this call. Its outline goes with the end of the work, not with each claim:
+        most claims are answered, and nobody asks why a hit missed."""
+        told: dict[str, Any] = {"fn": self.call.function, "call": self.call.kind}
+        if model:
+            told["model"] = model
+        if own is not NO_USAGE:
+            told |= spent(own)
+        if outline:
+            told["outline"] = outline
+        return note(self.context, told)
 
 
 @dataclass(slots=True)
@@ -195,7 +208,7 @@ class Recaller:
             return Recalled(ref_of(*encoded), "computed", usage, True, order.context.who, self._place(order, work), encoded)
 
     async def _ask(self, order: _Order) -> Recalled:
-        store, key = self._store, order.key
+        store = self._store
         owner, unusable = fresh(), None
         outcome: Outcome = await self._claim(order, owner, unusable)
         while True:
@@ -220,11 +233,8 @@ class Recaller:
 
     async def _claim(self, order: _Order, owner: str, unusable: Answered | None) -> Outcome:
         call, s = order.call, self._settings
-        told = {"fn": call.function, "call": call.kind, "outline": outline(order.canonical, self._store.keys.secret)}
-        if call.model:
-            told["model"] = call.model
         return await scripts.claim(
-            self._store.wire, self._store.keys, order.key, who=order.context.who, note=note(order.context, told),
+            self._store.wire, self._store.keys, order.key, who=order.context.who, note=order.note(call.model),
             owner=owner, inc=incarnation(), lease_ms=s.lease_ms, attempts=s.attempts, hold_ms=s.hold_ms, unusable=unusable)
 
     async def _usable(self, order: _Order, answer: Answered) -> bool:
@@ -284,7 +294,17 @@ class Recaller:
         try:
             value, usage, own, work = await self._compute(order)
             encoded = encode(value)
-            ref = await self._keep(order, encoded, work, usage)
+            validator = order.validate() if order.validate is not None else b""
+
+            def commit(ref: Ref, by: str = owner, fence: int = claimed.fence, spent: Usage = own) -> Command:
+                return scripts.commit_command(
+                    store.keys, order.key, who=context.who, owner=by, fence=fence, answer=ref, ttl_ms=order.ttl_ms,
+                    note=order.note(order.call.model, spent, outline(order.canonical, store.keys.secret)),
+                    own=spent, validator=validator, usage=usage)
+
+            # In one shard put and commit travel together: the commit sees by itself whether the object is there.
+            together = store.keys.shards == 1
+            ref, sent = await self._keep(order, encoded, work, usage, commit if together else None)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             await self._release(order, owner, claimed, began)
             raise
@@ -295,14 +315,10 @@ class Recaller:
             return None
         finally:
             store.beats.leave(owner)
-        fence = claimed.fence
-        validator = order.validate() if order.validate is not None else b""
+        fence, command = claimed.fence, commit(ref)
         while True:
             try:
-                await scripts.commit(
-                    store.wire, store.keys, order.key, who=context.who, owner=owner, fence=fence, answer=ref,
-                    note=note(context, {"fn": order.call.function, "call": order.call.kind, "model": order.call.model, **spent(own)}),
-                    ttl_ms=order.ttl_ms, own=own, validator=validator, usage=usage)
+                await scripts.commit(store.wire, command, order.key, fence, sent)
                 return Recalled(ref, "computed", usage, by=context.who, pos=self._place(order, work), encoded=encoded,
                                 fetch=store.objects.get)
             except Fenced:
@@ -313,23 +329,25 @@ class Recaller:
                     case Answered() as won:
                         return Recalled(won.ref, "computed", usage, by=won.by, fetch=store.objects.get)
                     case Claimed() as again:
-                        fence, own = again.fence, NO_USAGE
+                        fence, sent = again.fence, None
+                        command = commit(ref, owner, fence, NO_USAGE)  # the work was counted where it was paid
                     case _:
                         return Recalled(ref, "computed", usage, by=context.who, encoded=encoded)
 
-    async def _keep(self, order: _Order, encoded: Encoded, work: Work, usage: Usage) -> Ref:
+    async def _keep(
+        self, order: _Order, encoded: Encoded, work: Work, usage: Usage, then: Callable[[Ref], Command] | None
+    ) -> tuple[Ref, asyncio.Future[Any] | None]:
         pos = self._place(order, work)
-        meta: dict[str, Any] = {"kind": order.kind}
-        if pos is not None:
-            meta["pos"] = pos
+        place = {} if pos is None else {"pos": pos}
+        meta: dict[str, Any] = {"kind": order.kind, **place}
         if order.context.run:
             meta["run"] = order.context.run
         if order.tags:
             meta["tags"] = list(order.tags)
-        return await self._store.objects.put(
-            encoded, order.context, ttl_ms=order.ttl_ms + OUTLIVES_MS if order.ttl_ms else 0, cost_s=usage.ms / 1000,
-            keep=False, call=order.key, parents=list(work.read), meta=meta,
-            words={"kind": order.kind, "tok": usage.tokens_out} | ({"pos": pos} if pos is not None else {}))
+        return await self._store.objects.put_then(
+            encoded, order.context, then, ttl_ms=order.ttl_ms + OUTLIVES_MS if order.ttl_ms else 0,
+            cost_s=usage.ms / 1000, keep=False, call=order.key, parents=list(work.read), meta=meta,
+            words={"kind": order.kind, "tok": usage.tokens_out, **place})
 
     @staticmethod
     def _place(order: _Order, work: Work) -> float | None:
@@ -343,7 +361,7 @@ class Recaller:
         own = Usage(ms=round((time.perf_counter() - began) * 1000))
         task = asyncio.create_task(scripts.release(
             self._store.wire, self._store.keys, order.key, who=order.context.who, owner=owner, fence=claimed.fence,
-            note=note(order.context, {"fn": order.call.function, "call": order.call.kind, **spent(own)})))
+            note=order.note(own=own)))
         with contextlib.suppress(MemGangError, TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(2.0):  # if it fails, the lease ends it
                 await asyncio.shield(task)
@@ -364,7 +382,7 @@ class Recaller:
         await scripts.fail(
             self._store.wire, self._store.keys, order.key, who=order.context.who, owner=owner, fence=claimed.fence,
             kind="permanent" if kind == "permanent" else "transient", error=msgspec.json.encode(told), pause_ms=pause,
-            note=note(order.context, {"fn": order.call.function, "call": order.call.kind, "model": order.call.model, **spent(own)}))
+            note=order.note(order.call.model, own, outline(order.canonical, self._store.keys.secret)))
         if kind == "permanent":
             raise WorkFailed(order.call.function, "permanent", code, redacted(str(error)), claimed.attempt) from error
 

@@ -75,6 +75,14 @@ def test_what_is_said_twice_is_kept_once_with_both_sources() -> None:
     assert kept == [Statement("The audit found three gaps.", (one, two))]
 
 
+def test_what_differs_in_one_word_is_not_said_twice() -> None:
+    """Similar is not same: a level, a number, a "not" is a whole difference."""
+    statements = [Statement(f"At level {n} the pilot of the harbour may {word}board by night.", (a_ref("x"),))
+                  for n in "12" for word in ("", "not ")]
+
+    assert unrepeated(statements) == statements
+
+
 @given(st.lists(st.tuples(WORDS, st.integers(1, 5)), max_size=6))
 def test_what_is_written_one_a_line_is_read_back(entries: list[tuple[list[str], int]]) -> None:
     """Every sentence comes back with its number, in order."""

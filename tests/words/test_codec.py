@@ -144,22 +144,25 @@ def test_bodies_of_every_size_around_the_limits_round_trip(size: int) -> None:
     assert ref_of(BYTES, body) == ref_of(BYTES, memoryview(body)) == f"mg:{expected}"
 
 
-@pytest.mark.parametrize(("value", "place", "advice"), [
-    (float("nan"), "value is nan", "None"),
-    ({"a": [0, math.inf]}, "value['a'][1] is inf", "None"),
-    ({"a": {1: 2}}, "value['a'] has the key 1 of type int", "'1'"),
-    ({"a": [0, 1, 2, {3}]}, "value['a'][3] has the type set", "sorted"),
-    ([b"x"], "value[0] has the type bytes", "reference"),
-    (frozenset(), "value has the type frozenset", "sorted"),
-    ([object()], "value[0] has the type object", "dataclass"),
-    (len, "builtin_function_or_method", "what it returns"),
-    ({"when": datetime.date(2026, 1, 1)}, "value['when'] has the type datetime.date", "media_type"),
-    ("a\ud800", "value holds half of a surrogate pair at character 1", "repair"),
-    ({"t": ["\udc00"]}, "value['t'][0] holds half of a surrogate pair", "repair"),
-    ({"\ud800": 1}, "a key of value holds half of a surrogate pair", "repair"),
-    (1j, "value has the type complex", "use str"),
-    (Note, "value has the type type", ""),
-])
+@pytest.mark.parametrize(
+    ("value", "place", "advice"),
+    [
+        (float("nan"), "value is nan", "None"),
+        ({"a": [0, math.inf]}, "value['a'][1] is inf", "None"),
+        ({"a": {1: 2}}, "value['a'] has the key 1 of type int", "'1'"),
+        ({"a": [0, 1, 2, {3}]}, "value['a'][3] has the type set", "sorted"),
+        ([b"x"], "value[0] has the type bytes", "reference"),
+        (frozenset(), "value has the type frozenset", "sorted"),
+        ([object()], "value[0] has the type object", "dataclass"),
+        (len, "builtin_function_or_method", "what it returns"),
+        ({"when": datetime.date(2026, 1, 1)}, "value['when'] has the type datetime.date", "media_type"),
+        ("a\ud800", "value holds half of a surrogate pair at character 1", "repair"),
+        ({"t": ["\udc00"]}, "value['t'][0] holds half of a surrogate pair", "repair"),
+        ({"\ud800": 1}, "a key of value holds half of a surrogate pair", "repair"),
+        (1j, "value has the type complex", "use str"),
+        (Note, "value has the type type", ""),
+    ],
+)
 def test_what_has_no_form_is_refused_with_its_place_and_advice(value: Any, place: str, advice: str) -> None:
     """The message names the path, the type, and what to do instead."""
     with pytest.raises(CodecError) as caught:
@@ -199,27 +202,50 @@ def test_a_media_type_given_is_kept() -> None:
     assert decode("text/plain;charset=latin-1", b"\xe9") == "é"
 
 
-@pytest.mark.parametrize(("value", "media_type"), [
-    ("x", "nonsense"), ("x", "a/b\0c"), ("x", "text/plain\n"), ("x", "text/" + "x" * 300), (b"x", "no slash"),
-    ("x", BYTES), ("x", "text/plain;charset=utf-16"), ({"a": 1}, "text/plain"), (1, "image/png"),
-])
+@pytest.mark.parametrize(
+    ("value", "media_type"),
+    [
+        ("x", "nonsense"),
+        ("x", "a/b\0c"),
+        ("x", "text/plain\n"),
+        ("x", "text/" + "x" * 300),
+        (b"x", "no slash"),
+        ("x", BYTES),
+        ("x", "text/plain;charset=utf-16"),
+        ({"a": 1}, "text/plain"),
+        (1, "image/png"),
+    ],
+)
 def test_a_media_type_that_does_not_fit_is_refused(value: Any, media_type: str) -> None:
     """A malformed media type, or one the value cannot have, is a CodecError."""
     with pytest.raises(CodecError):
         encode(value, media_type)
 
 
-@pytest.mark.parametrize(("media_type", "body"), [
-    (TEXT, b"\xff"), (JSON, b"{"), (JSON, b"NaN"), (JSON, b""), (NPY, b"no"), (NPY, b""), (ARROW, b"no"),
-    ("text/plain;charset=klingon", b"x"), ("text/plain;charset=hex", b"00"), ("nonsense", b""),
-])
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        (TEXT, b"\xff"),
+        (JSON, b"{"),
+        (JSON, b"NaN"),
+        (JSON, b""),
+        (NPY, b"no"),
+        (NPY, b""),
+        (ARROW, b"no"),
+        ("text/plain;charset=klingon", b"x"),
+        ("text/plain;charset=hex", b"00"),
+        ("nonsense", b""),
+    ],
+)
 def test_bytes_that_are_not_what_they_say_are_refused(media_type: str, body: bytes) -> None:
     """Damaged bodies end in a CodecError and nothing else."""
     with pytest.raises(CodecError):
         decode(media_type, body)
 
 
-@given(st.sampled_from([TEXT, JSON, NPY, ARROW, 'application/json;type="memgang.model:Usage"']), st.binary(max_size=200))
+@given(
+    st.sampled_from([TEXT, JSON, NPY, ARROW, 'application/json;type="memgang.model:Usage"']), st.binary(max_size=200)
+)
 def test_any_bytes_decode_or_raise_a_codec_error(media_type: str, body: bytes) -> None:
     """Bytes from nowhere never raise anything but CodecError."""
     try:
@@ -240,14 +266,46 @@ def test_a_reference_is_160_bits_of_keyed_or_plain_blake3() -> None:
 
 def test_values_that_look_alike_have_different_references() -> None:
     """Text 1, JSON 1, 1.0, true, "1", bytes 1, and twins in NFC and NFD are all different objects."""
-    alike: list[Any] = ["1", 1, 1.0, True, b"1", [1], ["1"], {"1": 1}, "é", "e\u0301", "", b"", None, [], {}, 0, 0.0, -0.0,
-                        False, "null", "[]", "{}", "true", "1\0", "\0" "1"]
-    refs = {ref_of(*encode(value)) for value in alike} | {ref_of(*encode("1", JSON)), ref_of(*encode("1", "text/markdown"))}
+    alike: list[Any] = [
+        "1",
+        1,
+        1.0,
+        True,
+        b"1",
+        [1],
+        ["1"],
+        {"1": 1},
+        "é",
+        "e\u0301",
+        "",
+        b"",
+        None,
+        [],
+        {},
+        0,
+        0.0,
+        -0.0,
+        False,
+        "null",
+        "[]",
+        "{}",
+        "true",
+        "1\0",
+        "\01",
+    ]
+    refs = {ref_of(*encode(value)) for value in alike} | {
+        ref_of(*encode("1", JSON)),
+        ref_of(*encode("1", "text/markdown")),
+    }
     assert len(refs) == len(alike) + 2
 
 
 @settings(max_examples=500)
-@given(st.lists(st.tuples(st.sampled_from([TEXT, JSON, BYTES, "a/b", "a/b1"]), st.binary(max_size=12)), min_size=2, unique=True))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([TEXT, JSON, BYTES, "a/b", "a/b1"]), st.binary(max_size=12)), min_size=2, unique=True
+    )
+)
 def test_different_content_has_different_references(contents: list[tuple[str, bytes]]) -> None:
     """No two pairs of media type and body meet in one id, wherever the border between the two lies."""
     assert len({ref_of(*content) for content in contents}) == len(contents)
@@ -277,7 +335,8 @@ def test_pydantic_models_come_back_as_their_class() -> None:
     import pydantic
 
     assert there_and_back(Model(**{"claim-text": "x", "day": datetime.date(2026, 1, 2)})) == Model(
-        **{"claim-text": "x", "day": datetime.date(2026, 1, 2)})
+        **{"claim-text": "x", "day": datetime.date(2026, 1, 2)}
+    )
     assert isinstance(there_and_back(Holder(Model(**{"claim-text": "x"}))).model, pydantic.BaseModel)
 
 
@@ -291,7 +350,15 @@ def test_a_type_asked_for_wins() -> None:
     assert type(there_and_back(str(REF), Ref)) is Ref
     assert type(there_and_back(REF, Ref)) is Ref and type(there_and_back(REF)) is str
     assert there_and_back(b"x", bytes) == b"x" and there_and_back(b"x", bytearray) == bytearray(b"x")
-    for value, wanted in [({"a": 1}, Note), (1, str), ("x", Ref), ("1", int), (b"x", str), ([1], list[str]), ("x", Note)]:
+    for value, wanted in [
+        ({"a": 1}, Note),
+        (1, str),
+        ("x", Ref),
+        ("1", int),
+        (b"x", str),
+        ([1], list[str]),
+        ("x", Note),
+    ]:
         with pytest.raises(CodecError):
             there_and_back(value, wanted)
 
@@ -303,14 +370,26 @@ def test_nothing_is_imported_by_name_from_data(monkeypatch: pytest.MonkeyPatch) 
     lazy.__getattr__ = asked.append  # type: ignore[method-assign]  # a module that imports when it is asked
     monkeypatch.setitem(sys.modules, "lazy", lazy)
     body = b'{"claim":"x"}'
-    for name in ("antigravity:geohash", "os:system", "subprocess:Popen", "memgang.codec:decode", "x:y", ":", "json:x.y",
-                 f"{__name__}:Mood", f"{__name__}:Alias", "lazy:Note", f"{__name__}:dataclasses.dataclass"):
+    for name in (
+        "antigravity:geohash",
+        "os:system",
+        "subprocess:Popen",
+        "memgang.codec:decode",
+        "x:y",
+        ":",
+        "json:x.y",
+        f"{__name__}:Mood",
+        f"{__name__}:Alias",
+        "lazy:Note",
+        f"{__name__}:dataclasses.dataclass",
+    ):
         assert decode(f'application/json;type="{name}"', body) == {"claim": "x"}
     assert "antigravity" not in sys.modules and asked == []
 
 
 def test_a_class_made_in_a_function_comes_back_as_a_dict() -> None:
     """It cannot be found by name, so its fields come back."""
+
     @dataclasses.dataclass
     class Local:
         x: int
@@ -332,9 +411,18 @@ def test_a_record_with_what_json_cannot_hold_is_refused() -> None:
 def test_arrays_come_back_as_read_only_views() -> None:
     """Numbers, shape and dtype are kept; the array looks at the very bytes it was given."""
     np = pytest.importorskip("numpy")
-    for array in (np.arange(12.0).reshape(3, 4), np.array(3), np.zeros((0, 5)), np.zeros((2, 3), order="F"),
-                  np.array([True, False]), np.array(["a", "bc"]), np.array(["2026-01-01"], "M8[D]"),
-                  np.array([(1, 2.0)], [("a", ">i4"), ("é", "f8")]), np.array([(1,)], [("漢", "i4")]), np.array([np.nan])):
+    for array in (
+        np.arange(12.0).reshape(3, 4),
+        np.array(3),
+        np.zeros((0, 5)),
+        np.zeros((2, 3), order="F"),
+        np.array([True, False]),
+        np.array(["a", "bc"]),
+        np.array(["2026-01-01"], "M8[D]"),
+        np.array([(1, 2.0)], [("a", ">i4"), ("é", "f8")]),
+        np.array([(1,)], [("漢", "i4")]),
+        np.array([np.nan]),
+    ):
         back = there_and_back(array)
         assert back.dtype == array.dtype and back.shape == array.shape
         assert np.array_equal(back, array, equal_nan=array.dtype.kind == "f")
@@ -380,7 +468,13 @@ def test_numpy_scalars_are_numbers() -> None:
     np = pytest.importorskip("numpy")
     assert encode(np.float64(1.5)) == encode(1.5) and encode([np.int32(3), np.bool_(True)]) == encode([3, True])
     assert encode(np.float32(0.5)) == encode(0.5)
-    for refused in (np.complex128(1), np.datetime64("2026-01-01"), np.float64("nan"), np.float32("inf"), np.longdouble(1)):
+    for refused in (
+        np.complex128(1),
+        np.datetime64("2026-01-01"),
+        np.float64("nan"),
+        np.float32("inf"),
+        np.longdouble(1),
+    ):
         with pytest.raises(CodecError):
             encode(refused)
 
@@ -417,7 +511,13 @@ def test_heavy_libraries_are_never_imported_for_plain_values() -> None:
         "for v in ('x', 1, [1.5], A(), {'a': None}, b'x'): decode(*encode(v)); argument(v)\n"
         "print([m for m in ('numpy', 'pyarrow', 'pandas', 'polars', 'pydantic') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -434,17 +534,32 @@ def test_a_missing_library_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 # ── times to live ──
 
 
-@pytest.mark.parametrize(("ttl", "ms"), [
-    (None, 0), (90, 90_000), (1.5, 1_500), ("90s", 90_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000),
-    ("2w", 1_209_600_000), ("90", 90_000), (" 1.5 h ", 5_400_000), (1e-9, 1), ("3650d", 3650 * 86_400_000),
-])
+@pytest.mark.parametrize(
+    ("ttl", "ms"),
+    [
+        (None, 0),
+        (90, 90_000),
+        (1.5, 1_500),
+        ("90s", 90_000),
+        ("15m", 900_000),
+        ("1h", 3_600_000),
+        ("7d", 604_800_000),
+        ("2w", 1_209_600_000),
+        ("90", 90_000),
+        (" 1.5 h ", 5_400_000),
+        (1e-9, 1),
+        ("3650d", 3650 * 86_400_000),
+    ],
+)
 def test_times_to_live_are_milliseconds(ttl: Any, ms: int) -> None:
     """Seconds as numbers, units as letters, None for ever, and never by rounding 'for ever'."""
     assert parse_ttl(ttl) == ms
 
 
-@pytest.mark.parametrize("ttl", [0, -1, "0", "-1s", math.nan, math.inf, "nan", "", "x", "1y", "1h30m", True, "3651d", 10**400,
-                                 "9" * 400, [], "٣s"])
+@pytest.mark.parametrize(
+    "ttl",
+    [0, -1, "0", "-1s", math.nan, math.inf, "nan", "", "x", "1y", "1h30m", True, "3651d", 10**400, "9" * 400, [], "٣s"],
+)
 def test_a_time_that_is_none_is_refused(ttl: Any) -> None:
     """Zero, negative, NaN, unknown units and more than ten years are a ConfigError that shows the value."""
     with pytest.raises(ConfigError, match="ttl="):
@@ -462,6 +577,7 @@ try:
 except ImportError:  # its own test is then skipped by the import in it
     pass
 else:
+
     class Model(pydantic.BaseModel, strict=True):
         claim: str = pydantic.Field(alias="claim-text")
         day: datetime.date | None = None

@@ -13,18 +13,31 @@ from memgang.errors import MemGangError
 
 # One example of each, with arguments as they are used. A new class has to be added here, or the first test fails.
 EXAMPLES: dict[str, tuple[Any, ...]] = {
-    "MemGangError": ("something",), "ConfigError": ("lease_ms=0 must be greater than 0",), "CodecError": ("no media type",),
-    "UnknownReference": ("reports/q3",), "ObjectLost": ("mg:x", "its body is gone"), "IntegrityError": ("mg:x", "mg:y"),
-    "Conflict": ("reports/q3", 1, 2, "mg:x"), "LeaseLost": ("abc", 1, 2), "Fenced": ("abc", 1, 2),
-    "WorkFailed": ("summarise", "transient", "TimeoutError", "too slow", 3), "ReadError": ("a.pdf", "no such file"),
-    "ModelError": ("gpt-5-mini", "transient", "429", "slow down", 2.5), "TooLarge": ("the body", 2_000, 1_000),
-    "StoreFull": ("the body", 2_000, 1_000), "StoreUnavailable": ("no server",), "ServerUnfit": ("too old",),
+    "MemGangError": ("something",),
+    "ConfigError": ("lease_ms=0 must be greater than 0",),
+    "CodecError": ("no media type",),
+    "UnknownReference": ("reports/q3",),
+    "ObjectLost": ("mg:x", "its body is gone"),
+    "IntegrityError": ("mg:x", "mg:y"),
+    "Conflict": ("reports/q3", 1, 2, "mg:x"),
+    "LeaseLost": ("abc", 1, 2),
+    "Fenced": ("abc", 1, 2),
+    "WorkFailed": ("summarise", "transient", "TimeoutError", "too slow", 3),
+    "ReadError": ("a.pdf", "no such file"),
+    "ModelError": ("gpt-5-mini", "transient", "429", "slow down", 2.5),
+    "TooLarge": ("the body", 2_000, 1_000),
+    "StoreFull": ("the body", 2_000, 1_000),
+    "StoreUnavailable": ("no server",),
+    "ServerUnfit": ("too old",),
 }
 
 
 def classes() -> dict[str, type[MemGangError]]:
-    return {name: found for name, found in vars(errors).items()
-            if inspect.isclass(found) and issubclass(found, MemGangError)}
+    return {
+        name: found
+        for name, found in vars(errors).items()
+        if inspect.isclass(found) and issubclass(found, MemGangError)
+    }
 
 
 def drawn() -> dict[str, str]:
@@ -52,8 +65,11 @@ def test_an_error_is_rebuilt_from_its_args(name: str) -> None:
     again = type(error)(*error.args)
     assert str(again) == str(error) and vars(again) == vars(error) and again.args == error.args
     assert all(isinstance(item, str | int | float) for item in error.args)
-    assert all(str(item) in str(error) or f"{item:,}" in str(error) or item in (2.5, "transient") or name == "WorkFailed"
-               for item in error.args if not isinstance(item, str))
+    assert all(
+        str(item) in str(error) or f"{item:,}" in str(error) or item in (2.5, "transient") or name == "WorkFailed"
+        for item in error.args
+        if not isinstance(item, str)
+    )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

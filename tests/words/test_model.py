@@ -15,8 +15,17 @@ from memgang.model import NO_USAGE, Call, Context, Event, LanguageModel, Ref, Us
 TEXT = "mg:" + "a2" * 16
 
 counts = st.integers(0, 10**12)
-usages = st.builds(Usage, calls=counts, llm_calls=counts, tokens_in=counts, tokens_out=counts, tokens_cached=counts,
-                   micro_usd=counts, ms=counts, bytes=counts)
+usages = st.builds(
+    Usage,
+    calls=counts,
+    llm_calls=counts,
+    tokens_in=counts,
+    tokens_out=counts,
+    tokens_cached=counts,
+    micro_usd=counts,
+    ms=counts,
+    bytes=counts,
+)
 
 
 def test_a_reference_is_text_with_parts() -> None:
@@ -26,8 +35,22 @@ def test_a_reference_is_text_with_parts() -> None:
     assert ref.id == "a2" * 16 and ref.short == TEXT[:13] and Ref.is_ref(ref)
 
 
-@pytest.mark.parametrize("text", ["", "mg:", TEXT[:-1], TEXT + "a", TEXT.upper(), TEXT.replace("2", "1"), " " + TEXT, TEXT + "\n",
-                                  TEXT[3:], "mg:" + "é" * 32, "reports/q3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "mg:",
+        TEXT[:-1],
+        TEXT + "a",
+        TEXT.upper(),
+        TEXT.replace("2", "1"),
+        " " + TEXT,
+        TEXT + "\n",
+        TEXT[3:],
+        "mg:" + "é" * 32,
+        "reports/q3",
+    ],
+)
 def test_what_is_not_a_reference_is_refused(text: str) -> None:
     """Length, alphabet and prefix are exact, a line end behind it included; the message shows what was given."""
     assert not Ref.is_ref(text)
@@ -77,7 +100,9 @@ def test_an_event_holds_only_what_is_set() -> None:
     assert msgspec.json.encode(Event(op="read")) == b'{"op":"read"}'
 
 
-@pytest.mark.parametrize(("who", "agent"), [("acme/summarise-3", "summarise-3"), ("plan", "plan"), ("", ""), ("a/b/c", "c")])
+@pytest.mark.parametrize(
+    ("who", "agent"), [("acme/summarise-3", "summarise-3"), ("plan", "plan"), ("", ""), ("a/b/c", "c")]
+)
 def test_the_agent_is_the_last_part_of_who(who: str, agent: str) -> None:
     """Principal and agent are joined by a slash; the agent is what pictures show."""
     assert Context(who=who).agent == agent
@@ -91,6 +116,7 @@ def test_context_and_work_are_unset_at_first() -> None:
 
 def test_a_language_model_is_recognised_by_its_shape() -> None:
     """Anything with the names and methods of the protocol is one; nothing has to be inherited."""
+
     class Echo:
         name = price_name = version = "echo"
         parameters: dict[str, object] = {}

@@ -39,6 +39,7 @@ class Side(msgspec.Struct, frozen=True):
     overhead_s: float
     asked: Usage
     spaces: int
+    balanced: bool = True  # the books of agents and roles add up to the totals
 
     @property
     def reuse(self) -> float:
@@ -73,10 +74,10 @@ class Comparison(msgspec.Struct, frozen=True):
         return _work(self.shared.asked) == _work(self.unique) == _work(self.shared.usage)
 
     def adds_up(self) -> bool:
-        """Whether virtual work is physical plus avoided work, and the shared side avoided what isolated did more."""
-        s = self.shared
-        return s.usage + _sum(s.avoided.values()) == s.virtual and \
-            self.isolated.asked.llm_calls - s.asked.llm_calls == _sum(s.avoided.values()).llm_calls
+        """Whether the books balance, and what sharing avoided is what the isolated side did more, to the call and to the token."""
+        avoided = _sum(self.shared.avoided.values())
+        return self.isolated.balanced and self.shared.balanced and _work(self.isolated.usage - self.shared.usage) == _work(
+            avoided - _sum(self.isolated.avoided.values()))
 
 
 class _Counted:
@@ -170,7 +171,8 @@ async def _side(
             avoided[why] = avoided.get(why, NO_USAGE) + usage
     return Side(
         _sum(x.physical for x in ledgers), avoided, _sum(x.virtual for x in ledgers), _sum(x.lost for x in ledgers),
-        wall, sum(x.overhead_us for x in ledgers) / 1e6, model.asked, len(spaces))
+        wall, sum(x.overhead_us for x in ledgers) / 1e6, model.asked, len(spaces),
+        all(x.adds_up() for x in ledgers))
 
 
 def _sum(usages: Any) -> Usage:

@@ -16,8 +16,9 @@ import msgspec
 
 from memgang.model import Ref
 
-# Two statements that share this much of their words say the same.
-SAME_FROM = 0.8
+# A sentence that shares this much of its words with a statement was taken over from it. Only good for finding where a
+# sentence came from: "At level 1 it is allowed" and "At level 2 it is allowed" share more, and are not the same.
+TAKEN_FROM = 0.8
 
 _CITES = re.compile(r"(?:\s*\[\s*\d{1,4}(?:\s*(?:[,;]|-|–|and)\s*\d{1,4})*\s*\])+")
 _BULLET = re.compile(r"^\s*(?:[-*+•‣▪–—]\s+|\(?\d{1,2}[.)]\s+)")
@@ -92,19 +93,14 @@ def plain(text: str) -> str:
 
 
 def unrepeated(statements: Iterable[Statement]) -> list[Statement]:
-    """The statements without those that say again what an earlier one said; citations are joined."""
-    kept: list[Statement] = []
-    sets: list[frozenset[str]] = []
+    """The statements without those that say again, in the same words, what an earlier one said; citations are joined."""
+    kept: dict[tuple[str, ...], Statement] = {}
     for statement in statements:
-        words = word_set(statement.text)
-        twin = next((i for i, other in enumerate(sets) if overlap(words, other) >= SAME_FROM), None)
-        if twin is None:
-            kept.append(statement)
-            sets.append(words)
-        else:
-            cites = tuple(dict.fromkeys(kept[twin].cites + statement.cites))
-            kept[twin] = Statement(kept[twin].text, cites)
-    return kept
+        words = tuple(_WORD.findall(statement.text.lower()))
+        twin = kept.get(words)
+        kept[words] = statement if twin is None else Statement(
+            twin.text, tuple(dict.fromkeys(twin.cites + statement.cites)))
+    return list(kept.values())
 
 
 def lead_back(line: Line, passages: Sequence[Sequence[Statement]], cites_max: int = 3) -> Statement:
@@ -123,7 +119,7 @@ def lead_back(line: Line, passages: Sequence[Sequence[Statement]], cites_max: in
         return Statement(line.text)
     best = scored[0][0]
     near = [statement for share, _, statement in scored if share >= max(best * 0.6, 0.01)] or [scored[0][2]]
-    if best >= SAME_FROM:
+    if best >= TAKEN_FROM:
         near = near[:1]
     cites = dict.fromkeys(ref for statement in near[:cites_max] for ref in statement.cites)
     return Statement(line.text, tuple(cites)[:cites_max])

@@ -80,7 +80,7 @@ def judge(text: str) -> Judged:
     quality, leans = _beginning(text)
     if _LABEL.match(text):
         quality *= 0.7
-    if _NOUN_PHRASE.match(text) or (length <= FRAGMENT_WORDS and not _VERB.search(text, text.find(" ")):
+    if _NOUN_PHRASE.match(text) or (length <= FRAGMENT_WORDS and not _VERB.search(text, text.find(" "))):
         quality *= 0.6
     if _BOILERPLATE.search(text):
         quality *= 0.3

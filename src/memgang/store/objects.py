@@ -8,13 +8,13 @@ key, above 16 MiB in parts, and `put` renames it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
 
-from memgang.codec import Encoded, encode, ref_of
+from memgang.codec import Encoded, ref_of
 from memgang.errors import IntegrityError, ObjectLost, StoreUnavailable, TooLarge, UnknownReference
 from memgang.model import Context, MemoryObject, Ref
 from memgang.settings import Settings
@@ -22,9 +22,17 @@ from memgang.store import scripts
 from memgang.store.events import note
 from memgang.store.keys import Keys
 from memgang.store.process import fresh
-from memgang.store.wire import Wire, translated
+from memgang.store.wire import Command, Wire, translated
 
 LAID_MS = 60_000
+
+
+def _seen(reply: asyncio.Future[Any]) -> None:
+    """Take note of an error, so that it is not reported as one that nobody saw."""
+    if not reply.cancelled():
+        reply.exception()
+
+
 VERIFIED_MAX = 100_000
 _FIELDS = ("type", "size", "at", "expires", "writers", "parents", "call", "meta", "cost", "freq", "read", "ttl")
 
@@ -36,11 +44,19 @@ class Objects:
         self._wire, self._keys, self._settings = wire, keys, settings
         self._verified: set[Ref] = set()
 
-    async def put(
-        self, value: Encoded, context: Context, *, ttl_ms: int = 0, cost_s: float = 0.0, keep: bool = True,
-        call: str = "", parents: Sequence[Ref] = (), meta: dict[str, Any] | None = None, words: dict[str, Any] | None = None,
-    ) -> Ref:
-        """Store bytes; known content only gains a writer. ``words`` go into the note of the event.
+    async def put(self, value: Encoded, context: Context, **told: Any) -> Ref:
+        """Store bytes; known content only gains a writer. See `put_then` for what can be told and is raised."""
+        return (await self.put_then(value, context, None, **told))[0]
+
+    async def put_then(
+        self, value: Encoded, context: Context, then: Callable[[Ref], Command] | None, *, ttl_ms: int = 0,
+        cost_s: float = 0.0, keep: bool = True, call: str = "", parents: Sequence[Ref] = (),
+        meta: dict[str, Any] | None = None, words: dict[str, Any] | None = None,
+    ) -> tuple[Ref, asyncio.Future[Any] | None]:
+        """Store bytes and, for a small body, send a command behind it in the same round trip; its reply to come.
+
+        ``words`` go into the note of the event. The second is None where ``then`` was not sent. The server carries
+        both out in order, but does not stop at the first: ``then`` must itself see whether the object is there.
 
         Raises:
             TooLarge, StoreFull, IntegrityError, StoreUnavailable.
@@ -62,15 +78,20 @@ class Objects:
             laid, parts = "", 0
             if size > self._settings.inline_bytes_max:
                 laid, parts = await self._lay(ref, value.body)
-            stored = await scripts.put(
-                self._wire, self._keys, ref, who=context.who, note=note(context, told), op=op,
+            command = scripts.put_command(
+                self._keys, ref, who=context.who, note=note(context, told), op=op,
                 media_type=value.media_type, size=size, how="laid" if laid else "inline",
                 what=parts if laid else bytes(value.body), ttl_ms=ttl_ms, cost_s=cost_s,
                 limit=self._settings.budget_bytes, guard_ms=self._settings.guard_ms, keep=keep, call=call,
                 meta=msgspec.json.encode(meta or {}), parents=parent_ids, laid=laid)
+            sent = behind = None
+            if then is not None and not laid:
+                sent, behind = self._wire.pair(command, then(ref))
+                behind.add_done_callback(_seen)  # when the put is refused, nobody asks for it
+            stored = await scripts.put(self._wire, command, ref, size, sent)
             if stored is not None:
                 self._verified.add(ref)
-                return ref
+                return ref, behind
         raise StoreUnavailable(f"the {size:,} bytes of {ref} were gone three times before their record could be written")
 
     async def _lay(self, ref: Ref, body: bytes) -> tuple[str, int]:

@@ -5,6 +5,7 @@ A script's file says what it does; its function here says how to ask. Every scri
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from typing import Any, Literal
 import msgspec
 from redis.exceptions import NoScriptError, RedisError
 
-from memgang.errors import Conflict, Fenced, IntegrityError, StoreFull, StoreUnavailable
+from memgang.errors import Conflict, Fenced, IntegrityError, StoreFull, StoreUnavailable, UnknownReference
 from memgang.model import NO_USAGE, Answered, Backoff, Claimed, Failed, Follow, Outcome, Ref, Usage
 from memgang.store.keys import Keys
-from memgang.store.wire import Argument, Wire, translated
+from memgang.store.wire import Argument, Command, Wire, translated
 
 LUA = resources.files("memgang.store") / "lua"
 
@@ -51,10 +52,14 @@ async def load(wire: Wire) -> None:
 
 
 async def _run(wire: Wire, name: str, keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
-    command = ("EVALSHA", _sources()[name][1], len(keys), *keys, *args)
+    return await _answer(wire, name, ("EVALSHA", _sources()[name][1], len(keys), *keys, *args))
+
+
+async def _answer(wire: Wire, name: str, command: Command, sent: asyncio.Future[Any] | None = None) -> list[Any]:
+    """The reply to a script; a server that has forgotten it is given it again."""
     try:
         try:
-            reply = await wire.call(*command)
+            reply = await (sent if sent is not None else wire.call(*command))
         except NoScriptError:
             await load(wire)
             reply = await wire.call(*command)
@@ -118,23 +123,34 @@ async def claim(
     raise _surprise("claim", reply)
 
 
-async def commit(
-    wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int, answer: Ref,
+def commit_command(
+    keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int, answer: Ref,
     ttl_ms: int, own: Usage, validator: bytes, usage: Usage,
-) -> int:
-    """Publish the answer; when it expires (0: never).
+) -> Command:
+    """The commit as a command, to be sent behind a `put` or alone."""
+    names = _flight(keys, call)
+    if keys.shard_of(answer.id) == keys.shard_of(call):
+        names.append(keys.record(answer))  # one shard: the script itself sees whether the object is there
+    return ("EVALSHA", _sources()["commit"][1], len(names), *names, who, note, owner, str(fence), answer.id, ttl_ms, own.ms,
+            own.micro_usd, validator, msgspec.json.encode(usage))
+
+
+async def commit(wire: Wire, command: Command, call: str, fence: int, sent: asyncio.Future[Any] | None = None) -> int:
+    """Publish the answer; when it expires (0: never). ``sent`` is the reply of a command under way.
 
     Raises:
         Fenced: somebody claimed since; nothing visible was changed.
+        UnknownReference: the object is not there (any more).
     """
-    reply = await _run(wire, "commit", _flight(keys, call), [
-        who, note, owner, str(fence), answer.id, ttl_ms, own.ms, own.micro_usd, validator, msgspec.json.encode(usage)])
-    match reply:
+    match await _answer(wire, "commit", command, sent):
         case [b"committed", expires]:
             return _number(expires)
         case [b"fenced", newest]:
             raise Fenced(call, fence, int(newest))
-    raise _surprise("commit", reply)
+        case [b"absent", ref]:
+            raise UnknownReference("mg:" + ref.decode(), "it was gone before the answer could point at it")
+        case reply:
+            raise _surprise("commit", reply)
 
 
 def beat_source() -> str:
@@ -169,24 +185,28 @@ def beat_command(keys: Keys, call: str, *, who: str, owner: str, fence: int, lea
     return _sources()["beat"][1], [len(names), *names, who, b"", owner, str(fence), lease_ms]
 
 
-async def put(
-    wire: Wire, keys: Keys, ref: Ref, *, who: str, note: bytes, op: str, media_type: str, size: int,
+def put_command(
+    keys: Keys, ref: Ref, *, who: str, note: bytes, op: str, media_type: str, size: int,
     how: Literal["inline", "laid"], what: bytes | int, ttl_ms: int, cost_s: float, limit: int,
     guard_ms: int, keep: bool, call: str, meta: bytes, parents: Sequence[Ref], laid: str = "",
-) -> Stored | None:
-    """Record an object whose bytes come along or have been laid. None: laid bytes are gone, lay them again.
+) -> Command:
+    """The put of an object whose bytes come along or have been laid, as a command."""
+    shard = keys.shard_of(ref.id)
+    return ("EVALSHA", _sources()["put"][1], 8,
+            *keys.head(shard), keys.record(ref), keys.body(ref), laid or keys.laid(ref, "none"),
+            keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"),
+            who, note, op, media_type, size, how, what, ttl_ms, repr(cost_s), limit, guard_ms, int(keep), 0, call, meta,
+            " ".join(p.id for p in parents[:64]))
+
+
+async def put(wire: Wire, command: Command, ref: Ref, size: int, sent: asyncio.Future[Any] | None = None) -> Stored | None:
+    """Record an object. None: laid bytes are gone, lay them again. ``sent`` is the reply of a command under way.
 
     Raises:
         StoreFull: the budget is used up; nothing was written.
         IntegrityError: the id is taken by an object of another size.
     """
-    shard = keys.shard_of(ref.id)
-    reply = await _run(wire, "put", [
-        *keys.head(shard), keys.record(ref), keys.body(ref), laid or keys.laid(ref, "none"),
-        keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"),
-    ], [who, note, op, media_type, size, how, what, ttl_ms, repr(cost_s), limit, guard_ms, int(keep), 0, call, meta,
-        " ".join(p.id for p in parents[:64])])
-    match reply:
+    match await _answer(wire, "put", command, sent):
         case [b"stored", word, expires]:
             return Stored(word.decode(), int(expires))
         case [b"full", used, most]:
@@ -195,7 +215,8 @@ async def put(
             return None
         case [b"conflict", other]:
             raise IntegrityError(ref, f"an object of {int(other):,} bytes has this id, ours has {size:,}")
-    raise _surprise("put", reply)
+        case reply:
+            raise _surprise("put", reply)
 
 
 async def get(wire: Wire, keys: Keys, ref: Ref) -> Body | Literal["absent", "expired", "lost"]:

@@ -1,0 +1,5 @@
+"""``python -m memgang`` is ``memgang``."""
+
+from memgang.doors.cli import main
+
+main()

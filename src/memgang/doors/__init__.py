@@ -1,0 +1,1 @@
+"""Doors: they translate between people or protocols and the library, and decide nothing."""

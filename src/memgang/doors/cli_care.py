@@ -1,0 +1,182 @@
+"""Commands that look after memory: log, stats, why, doctor, stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+import memgang
+from memgang import errors
+from memgang.doors.options import AsJson, Limit, SpaceName, run_named, within
+from memgang.doors.terminal import line, print_json, print_table, say, size
+from memgang.model import Event, Usage
+from memgang.savings import fold, table
+from memgang.settings import Settings
+from memgang.space import Space
+from memgang.store import check, server
+from memgang.why import Miss, explain
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the application these commands."""
+    for command in (log, stats, why, doctor, stop):
+        app.command()(command)
+
+
+def log(
+    run: Annotated[str | None, typer.Option(help="Only of this run; `last` is the last.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only of this agent.")] = None,
+    what: Annotated[str | None, typer.Option(help="Only this: put, read, hit, joined, claimed, committed, failed ...")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until stopped.")] = False,
+    limit: Limit = 50, space: SpaceName = None, as_json: AsJson = False,
+) -> None:
+    """Print the last events, oldest first; with --json one object on each line."""
+    def fits(event: Event) -> bool:
+        return (agent is None or event.agent == agent) and (what is None or what in (event.raw, event.op))
+
+    def tell(event: Event) -> None:
+        print_json(event, lines=True) if as_json else say(_event(event))
+
+    async def work(opened: Space) -> None:
+        wanted = await run_named(opened, run)
+        last: deque[Event] = deque(maxlen=limit)
+        position = ""
+        async for event in opened.events(run=wanted):
+            position = event.id
+            if fits(event):
+                last.append(event)
+        for event in last:
+            tell(event)
+        if follow:
+            seen, known = False, {event.id for event in last}
+            async for event in opened.events(run=wanted, follow=True):
+                # Everything is read once more, and told from where the first reading ended.
+                if fits(event) and event.id not in known and (seen or not position):
+                    tell(event)
+                seen = seen or event.id == position
+
+    within(space, work)
+
+
+def _event(event: Event) -> str:
+    at = datetime.fromtimestamp(event.at / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+    about = "mg:" + event.obj[:10] if event.obj else event.call[:10]
+    more = [f"{event.bytes:,d} B" if event.bytes else "", f"{event.dur_ms:.0f} ms" if event.dur_ms else "",
+            f"saved {event.saved.ms / 1000:.1f} s" if event.saved.ms else "", event.fn.rpartition(":")[2], event.why, event.text]
+    return line(f"{at}  {event.raw:<10} {event.agent:<16} {about:<14} {' '.join(m for m in more if m)}")
+
+
+def stats(
+    run: Annotated[str | None, typer.Option(help="The ledger of this run; `last` is the last.")] = None,
+    space: SpaceName = None, as_json: AsJson = False,
+) -> None:
+    """Print the totals of the space, or with --run what sharing saved in it."""
+    async def totals(opened: Space) -> dict[str, int]:
+        return await opened.stats()
+
+    async def ledger(opened: Space) -> Any:
+        wanted = await run_named(opened, run)
+        savings = fold([event async for event in opened.events(run=wanted)])
+        if not savings.events:
+            raise errors.UnknownReference(str(wanted), "the log has nothing of this run")
+        return savings
+
+    if run is None:
+        found = within(space, totals)
+        print_json(found) if as_json else print_table(["WHAT", "TOTAL"], [(k, f"{v:,d}") for k, v in found.items()], right=(1,))
+        return
+    savings = within(space, ledger)
+    if as_json:
+        print_json(savings.as_dict())
+        return
+    say(table(savings))
+    rows: list[tuple[object, ...]] = [(role, *_row(books.physical), *_row(books.avoided)) for role, books in sorted(savings.by_role.items())]
+    say()
+    print_table(["ROLE", "CALLS", "TOKENS", "SECONDS", "AVOIDED CALLS", "TOKENS", "SECONDS"], rows, right=(1, 2, 3, 4, 5, 6))
+
+
+def _row(usage: Usage) -> tuple[str, str, str]:
+    return f"{usage.calls:,d}", f"{usage.tokens:,d}", f"{usage.ms / 1000:,.1f}"
+
+
+def why(
+    call: Annotated[str, typer.Argument(help="The beginning of a call's key, or a part of its function's name.")] = "",
+    run: Annotated[str | None, typer.Option(help="Only of this run; `last` is the last.")] = None,
+    limit: Limit = 5, space: SpaceName = None, as_json: AsJson = False,
+) -> None:
+    """Explain why calls were computed and not recalled: the nearest stored call, and where the two first differ."""
+    async def work(opened: Space) -> list[Miss]:
+        return await explain(opened.events(), call, await run_named(opened, run) or "", limit)
+
+    misses = within(space, work)
+    if as_json:
+        print_json(misses)
+        return
+    if not misses:
+        say("no computation fits: everything asked for was recalled, or it is older than the log")
+    for miss in misses:
+        say(line(f"{miss.call[:12]}  {miss.function}  ({miss.agent or 'nobody'}{', run ' + miss.run if miss.run else ''})"))
+        say(line(f"  {miss.reason}{' ' + miss.nearest[:12] if miss.nearest else ''}{' at ' + miss.place if miss.place else ''}"))
+        if miss.place:
+            say("    here:  " + line(miss.mine))
+            say("    there: " + line(miss.other))
+
+
+def doctor(space: SpaceName = None, as_json: AsJson = False) -> None:
+    """Look at the server and say what is wrong, a line for each thing; exit status 1 if anything must be mended."""
+    settings = Settings.load(space=space)
+    found: list[dict[str, str]] = []
+
+    def note(level: str, what: str, detail: str, fix: str = "") -> None:
+        found.append({"level": level, "what": what, "detail": detail, "fix": fix})
+
+    try:
+        if settings.url:
+            note("ok", "server", "your own, named by MEMGANG_URL")
+        else:
+            note("ok", "program", str(server.find_binary(settings)))
+            seen = server.status(settings)
+            note("ok" if seen.running or seen.state == "not there" else "warn", "embedded server",
+                 f"{seen.server or 'not started yet'}, {seen.state}, {seen.clients} clients, log of {size(seen.aof_bytes)}"
+                 f" in {seen.state_dir}{', stays' if seen.stay else ''}")
+        asyncio.run(_examine(settings, note))
+    except errors.MemGangError as error:
+        note("fail", "server", str(error), "" if error.hint == errors.StoreUnavailable.hint else error.hint)
+    if as_json:
+        print_json(found)
+    else:
+        for finding in found:
+            say(line(f"{finding['level']:<4}  {finding['what']}: {finding['detail']}{'; ' + finding['fix'] if finding['fix'] else ''}"))
+    if any(finding["level"] == "fail" for finding in found):
+        raise typer.Exit(1)
+
+
+async def _examine(settings: Settings, note: Any) -> None:
+    async with memgang.open(space=settings.space, agent="doctor") as opened:
+        client = opened.store.sync_client()
+        try:
+            for finding in await asyncio.to_thread(check.check, client, opened.name):
+                note(finding.level, finding.what, finding.detail, finding.fix)
+        finally:
+            client.close()
+        totals = await opened.stats()
+        note("ok", f"space {opened.name}", f"{totals.get('objects', 0):,d} objects, {size(totals.get('bytes', 0))}")
+
+
+def stop(
+    force: Annotated[bool, typer.Option("--force", help="Also when it has clients; they start it again when they need it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop the embedded server; what is stored stays on disk."""
+    settings = Settings.load()
+    if settings.url:
+        raise errors.ConfigError("MEMGANG_URL names a server of your own, which memgang does not stop")
+    outcome = server.stop(settings, force)
+    if as_json:
+        print_json({"outcome": outcome})
+    else:
+        say({"in use": "it still has clients, and stops with the last of them (--force: now)"}.get(outcome, outcome))

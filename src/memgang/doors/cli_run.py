@@ -1,0 +1,110 @@
+"""The commands `run` and `compare`: a gang at work, with its progress on standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+import time
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import memgang
+from memgang import llms
+from memgang.doors.options import AsJson, SpaceName
+from memgang.doors.progress import Display
+from memgang.doors.terminal import print_json, say
+from memgang.errors import ConfigError
+from memgang.savings import table
+from memgang.settings import Settings
+from memgang.space import Space
+
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, globs or URLs.", show_default=False)]
+Questions = Annotated[list[str] | None, typer.Option(
+    "--question", "-q", help="A question to answer; may be given several times.", show_default=False)]
+Model = Annotated[str | None, typer.Option(
+    "--llm", help="extractive (selects sentences; the default), openai:<model>, or simulated[:latency_ms=50,...].", show_default=False)]
+Agents = Annotated[int, typer.Option("--agents", min=1, max=10_000, help="How many agents work at once.")]
+
+
+def run(
+    sources: Sources, question: Questions = None, llm: Model = None, agents: Agents = 16,
+    title: Annotated[str, typer.Option(help="The title of the report.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the report to this file; else to standard output.")] = None,
+    space: SpaceName = None, as_json: AsJson = False,
+) -> None:
+    """Read long documents and write one report: a summary, a part per section, and an answer per question, with citations.
+
+    Exit status 0 when something could be read, 1 when nothing could. Started again, it goes on where it stopped.
+    """
+    from memgang.jobs.render import render
+    from memgang.jobs.report import report
+
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"there is no folder {out.parent} to write {out.name} to")
+    started = time.perf_counter()
+
+    async def work() -> tuple[Any, Any, str]:
+        async with memgang.open(space=space, agent="cli", llm=llm) as opened:
+            async with memgang.Gang(opened, concurrency=agents, title=title) as gang:
+                with Display(gang):
+                    async with gang.run(title or ", ".join(sources)[:120], command=shlex.join(["memgang", *sys.argv[1:]])) as current:
+                        made = await report(gang, sources, question or (), title=title, agents=agents)
+                savings = await gang.savings()
+                return made, savings, current.id
+
+    made, savings, run_id = asyncio.run(work())
+    text, seconds = render(made, savings), time.perf_counter() - started
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json({"run": run_id, "seconds": round(seconds, 3), "report": made, "savings": savings.as_dict(),
+                    "out": str(out) if out else None})
+    elif out is None:
+        say(text)
+    else:
+        say(table(savings))
+        say(f"\n{seconds:.1f} s, run {run_id}")
+        say(f"report: {out}")
+
+
+def compare(
+    sources: Sources, question: Questions = None, llm: Model = None, agents: Agents = 8,
+    whole: Annotated[bool, typer.Option("--whole/--no-whole", help="One more team, which summarises the whole.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write compare.md, compare.json and compare.html into this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do the same work twice, isolated and shared, a team for each question, and say what sharing changed."""
+    import json
+
+    from memgang.jobs import compare as job
+    from memgang.jobs import compare_pages as pages
+
+    settings = Settings.load(llm=llm)
+
+    def open_space(name: str) -> AbstractAsyncContextManager[Space]:
+        return memgang.open(space=name, agent="cli", llm=llm)
+
+    async def work() -> Any:
+        model = llms.load(settings.llm, settings)
+        try:
+            # Held open, so that the server is not started anew for the second half.
+            async with memgang.open(space="compare", agent="cli", llm=llm):
+                return await job.compare(
+                    open_space, sources, question or (), model=model, agents=agents, whole=whole,
+                    on_step=lambda step: typer.echo(step, err=True))
+        finally:
+            await model.aclose()
+
+    made = asyncio.run(work())
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "compare.md").write_text(pages.markdown(made), encoding="utf-8")
+        (out / "compare.json").write_text(json.dumps(pages.as_dict(made), indent=2), encoding="utf-8")
+        (out / "compare.html").write_text(pages.page(made), encoding="utf-8")
+    print_json(pages.as_dict(made)) if as_json else say(pages.markdown(made))
+    if out is not None and not as_json:
+        say(f"written: {out}/compare.md, compare.json, compare.html")
