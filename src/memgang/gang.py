@@ -186,7 +186,8 @@ class Gang:
 
     async def read_documents(self, *sources: str) -> Reading:
         """Read files, folders, globs and URLs into parts; what cannot be read is listed and stops nothing."""
-        with self._acting():
+        reader = f"{self._crew.team}.read-1" if self._crew.team else "read-1"
+        with self.space.acting_as(agent=reader, role="read", run=self._crew.run):
             return await read_all(self.space, sources)
 
     async def read(self, *sources: str) -> list[Ref]:

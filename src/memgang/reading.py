@@ -12,7 +12,7 @@ import msgspec
 from memgang import readers
 from memgang.engines.asyncio_engine import run_all
 from memgang.errors import MemGangError, ReadError, WorkFailed
-from memgang.model import Call, Document, Parsed, Place, Ref, Unreadable
+from memgang.model import Call, Document, Parsed, Place, Ref, Unreadable, Usage, current_work
 from memgang.readers import web
 from memgang.space import Space
 
@@ -59,11 +59,13 @@ async def _read(space: Space, source: str) -> Document | Unreadable:
     async def compute() -> Document | Unreadable:
         nonlocal fingerprint
         try:
-            fingerprint, parsed = await asyncio.to_thread(_parsed, real)
+            fingerprint, parsed, size = await asyncio.to_thread(_parsed, real)
         except ReadError as error:
             # An answer without a validator: shared with those who wait for it now, and never used again.
             fingerprint = b""
             return Unreadable(source=source, reason=error.reason)
+        if (work := current_work.get()) is not None:
+            work.own = work.own + Usage(bytes=size)
         refs = await space.put_many([part.text for part in parsed.parts], kind="part",
                                     pos=[part.pos for part in parsed.parts], parents=())
         places = tuple(Place(ref=ref, **_place(part)) for ref, part in zip(refs, parsed.parts, strict=True))
@@ -80,17 +82,19 @@ async def _read(space: Space, source: str) -> Document | Unreadable:
     if recalled.how != "computed" and isinstance(value, Document) and not recalled.degraded:
         records = await space.describe_many([place.ref for place in value.places])
         if any(record is None for record in records):  # somebody has forgotten a part: put all again
-            return await compute()
+            value = await compute()
+    assert isinstance(value, Document | Unreadable)
     return value
 
 
-def _parsed(source: str) -> tuple[bytes, Parsed]:
-    """The fingerprint, taken before reading, and what is in the source; a page is fetched once for both."""
+def _parsed(source: str) -> tuple[bytes, Parsed, int]:
+    """The fingerprint, taken before reading, what is in the source, and its size; a page is fetched once for all."""
     if web.is_url(source):
         fetched = web.fetch(source)
-        return readers.of_fetched(fetched), readers.read_fetched(source, fetched)
-    parsed_as = readers.fingerprint(source) if os.path.isfile(source) else b""
-    return parsed_as, readers.read(source)
+        return readers.of_fetched(fetched), readers.read_fetched(source, fetched), len(fetched.body)
+    is_file = os.path.isfile(source)
+    fingerprint = readers.fingerprint(source) if is_file else b""
+    return fingerprint, readers.read(source), os.path.getsize(source) if is_file else 0
 
 
 def _place(part: Any) -> dict[str, Any]:

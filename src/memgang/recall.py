@@ -265,10 +265,10 @@ class Recaller:
                     latest = await self._claim(order, owner, unusable)
                     if not isinstance(latest, Follow | Backoff):
                         return latest
-                    poll_ms = self._settings.poll_ms * random.uniform(0.8, 1.2)  # noqa: S311  # spreads, hides nothing
-                    if await ear.wait(min(latest.ms + random.uniform(1, 20), poll_ms) / 1000):  # noqa: S311
+                    poll_ms = self._settings.poll_ms * random.uniform(0.8, 1.2)  # spreads, hides nothing
+                    if await ear.wait(min(latest.ms + random.uniform(1, 20), poll_ms) / 1000):
                         # Released or taken over: all followers were woken, and only one of them is needed.
-                        await asyncio.sleep(random.uniform(0, 0.002))  # noqa: S311
+                        await asyncio.sleep(random.uniform(0, 0.002))
         finally:
             order.waiting_s += time.perf_counter() - began
 
@@ -375,7 +375,7 @@ class Recaller:
         pause = self._settings.negative_ttl_ms
         if kind == "transient":
             asked = error.retry_after_s * 1000 if isinstance(error, ModelError) else 0.0
-            pause = round(max(asked, BACKOFF_MS * 2 ** (claimed.attempt - 1) * random.uniform(0.8, 1.2)))  # noqa: S311
+            pause = round(max(asked, BACKOFF_MS * 2 ** (claimed.attempt - 1) * random.uniform(0.8, 1.2)))
         told = {"class": kind, "code": code, "message": redacted(str(error)), "attempt": claimed.attempt,
                 "writer": order.context.who}
         own = Usage(ms=round((time.perf_counter() - began) * 1000))

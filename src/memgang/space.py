@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from memgang.canonical import argument, version_of
 from memgang.codec import decode, encode, parse_ttl
-from memgang.errors import Conflict, ConfigError, IntegrityError, MemGangError, StoreFull, TooLarge, UnknownReference
+from memgang.errors import ConfigError, Conflict, IntegrityError, MemGangError, StoreFull, TooLarge, UnknownReference
 from memgang.model import Call, Context, Event, MemoryObject, NameVersion, Ref, Usage, current_context, current_work
 from memgang.recall import Check, Recalled, Recaller
 from memgang.settings import Settings
@@ -528,7 +528,7 @@ def _resolvable(function: Callable[..., Any]) -> bool:
     return True
 
 
-class open:  # noqa: A001  # memgang.open, as the field names it
+class open:  # memgang.open, as the field names it
     """Open a space: ``async with memgang.open() as space``, or ``space = await memgang.open()``.
 
     Without a URL (argument or MEMGANG_URL) an embedded server is found or started; every process on this

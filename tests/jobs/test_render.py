@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from memgang.codec import encode, ref_of
-from memgang.jobs.pages import Answer, Failed, Figures, Report, Section, Source
+from memgang.jobs.pages import Answer, Failed, Figures, Paragraph, Report, Section, Source
 from memgang.jobs.render import render
 from memgang.jobs.statements import Statement
 from memgang.model import Unreadable, Usage
@@ -23,7 +23,7 @@ SOURCES = (
 def a_report(**changes: object) -> Report:
     """A small report with everything in it."""
     whole: dict[str, object] = dict(
-        title="Harbours", overview=((Statement("Ships pay a fee.", (ONE,)), Statement("The bridge is old.", (ONE, TWO))),),
+        title="Harbours", overview=(Paragraph("", (Statement("Ships pay a fee.", (ONE,)), Statement("The bridge is old.", (ONE, TWO)))),),
         sections=(Section("Volume One", 2, ()), Section("Fees", 3, (Statement("Ships pay a fee.", (ONE,)),))),
         answers=(Answer("What do ships pay?", (Statement("Ships pay a fee.", (ONE,)),)), Answer("Why?", ())), sources=SOURCES,
         unreadable=(Unreadable(source="bad.pdf", reason="it is protected by a password"),),
@@ -60,7 +60,7 @@ def test_a_report_that_selects_says_so_and_one_that_writes_says_who() -> None:
 def test_text_of_documents_cannot_become_markup() -> None:
     """A document is untrusted: no HTML, no link, no image, no heading of its own."""
     evil = "Click <script>alert(1)</script> ![x](http://a/b.png) [here](http://evil)\n# Heading"
-    text = render(a_report(overview=((Statement(evil, (ONE,)),),), title=evil, sources=(Source(1, ONE, evil, "a`b.md"),)))
+    text = render(a_report(overview=(Paragraph(evil, (Statement(evil, (ONE,)),)),), title=evil, sources=(Source(1, ONE, evil, "a`b.md"),)))
 
     assert "<script" not in text
     assert not re.search(r"\]\(", text)
@@ -81,4 +81,4 @@ def test_the_table_of_figures_is_the_ledgers_and_says_so() -> None:
 
 def test_a_statement_without_a_source_is_flagged() -> None:
     """A model that cites nothing is not believed silently."""
-    assert "Ships fly. (no source named)" in render(a_report(overview=((Statement("Ships fly."),),)))
+    assert "Ships fly. (no source named)" in render(a_report(overview=(Paragraph("", (Statement("Ships fly."),)),)))

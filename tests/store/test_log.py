@@ -32,51 +32,68 @@ def line(what: str, at: int = 1000, usage: list[int] | None = None, **words: Any
             words.get("why", ""), usage or [], words.get("by", ""), words.get("text", ""), words.get("fn", "")]
 
 
-def change(e: str, about: str, x: str = "", **note: Any) -> Event:
-    """An entry of the log of changes as an event."""
-    return log._change(changed(e, about, x, **note))[0]
-
-
 def test_a_commit_carries_answer_fence_and_own_usage() -> None:
     """Of a language model's call it is the end of thinking."""
     own = Usage(1, 1, 10, 5, 2, 33, 44, 55, True)
-    event = change("committed", "ck", "answer 12345", fn="f", call="llm", model="m", **spent(own))
-    assert (event.op, event.call, event.obj, event.fence) == ("think_end", "ck", "answer", 12345)
-    assert (event.own, event.model, event.agent, event.dur_ms) == (own, "m", "ann", 44)
+    event = log.change(0, 7, changed("committed", "ck", "answer 12345", fn="f", call="llm", model="m", **spent(own)))
+    assert (event.id, event.op, event.call, event.obj, event.fence) == ("a00-7-0", "think_end", "ck", "answer", 12345)
+    assert (event.own, event.model, event.agent, event.dur_ms) == (own, "m", "ann", 44.0)
 
 
 @pytest.mark.parametrize(("raw", "kind", "op"), [
     ("claimed", "llm", "think_start"), ("taken", "llm", "think_start"), ("claimed", "function", "lease"),
-    ("released", "llm", "think_end"), ("fenced", "llm", "think_end"), ("failed", "tool", "error"),
-    ("forgotten", "", "evict"), ("evicted", "", "evict"), ("expired", "", "expire"), ("put", "", "write")])
-def test_changes_have_a_wider_class(raw: str, kind: str, op: str) -> None:
+    ("failed", "llm", "think_end"), ("released", "llm", "think_end"), ("failed", "tool", "error"),
+    ("forgotten", "", "evict"), ("evicted", "", "evict"), ("expired", "", "expire"), ("put", "", "write"),
+    ("waits", "", "wait"), ("joined", "", "hit"), ("hit", "", "hit"), ("refused", "", "error"),
+    ("began", "", "think_start"), ("ended", "", "think_end"), ("phase", "", "phase"), ("overhead", "", "agg")])
+def test_words_of_the_log_have_a_wider_class(raw: str, kind: str, op: str) -> None:
     """The classes pictures and folds use."""
-    assert change(raw, "about", "5", call=kind).op == op
-
-
-@pytest.mark.parametrize(("raw", "op"), [
-    ("waits", "wait"), ("joined", "hit"), ("hit", "hit"), ("refused", "error"), ("read", "read"),
-    ("began", "think_start"), ("ended", "think_end"), ("phase", "phase"), ("overhead", "agg")])
-def test_reads_and_marks_have_a_wider_class(raw: str, op: str) -> None:
-    """Marks of a run keep their own word."""
-    assert log._batch(batched(line(raw)))[0].op == op
+    assert log.op_of(raw, kind) == op
 
 
 def test_a_put_says_whether_it_was_known_and_where_it_belongs() -> None:
     """Kind, place and parents come from the note."""
-    event = change("put", "oid", "op1 known", kind="part", pos=0.5, bytes=9, src=["p1"], src_n=3)
-    assert (event.obj, event.known, event.kind, event.pos) == ("oid", True, "part", 0.5)
+    event = log.change(1, 2, changed("put", "oid", "op1 known", kind="part", pos=0.5, bytes=9, src=["p1"], src_n=3))
+    assert (event.id, event.obj, event.known, event.kind, event.pos) == ("a01-2-0", "oid", True, "part", 0.5)
     assert (event.src, event.src_n, event.bytes, event.own) == (("p1",), 3, 9, NO_USAGE)
 
 
 def test_a_batch_becomes_one_event_for_each_line() -> None:
     """Saved usage, author, context and overhead are where they belong."""
-    hit, overhead = log._batch(batched(
+    found = log.batch(0, 3, batched(
         line("hit", 900, [1, 1, 2, 3, 0, 4, 5, 6, 0], call="ck", obj="oid", why="hit", by="me/bob", us=1500),
         line("overhead", us=77)))
-    assert (hit.at, hit.run, hit.role, hit.task, hit.by) == (900, "r1", "map", "t1", "bob")
+    hit, overhead = found
+    assert (hit.id, hit.at, hit.run, hit.role, hit.task, hit.by) == ("h00-3-0", 900, "r1", "map", "t1", "bob")
     assert (hit.saved, hit.own, hit.dur_ms) == (Usage(1, 1, 2, 3, 0, 4, 5, 6), NO_USAGE, 1.5)
-    assert (overhead.op, overhead.overhead_us) == ("agg", 77)
+    assert (overhead.op, overhead.overhead_us, overhead.dur_ms) == ("agg", 77, 0.0)
+
+
+def test_a_damaged_line_does_not_hide_the_others() -> None:
+    """It becomes an event of its own."""
+    found = log.batch(0, 1, batched(line("read", obj="oid"), ["read", "not a time", 0], line("read", obj="oid")))
+    assert [event.raw for event in found] == ["read", "damaged", "read"]
+    assert log.batch(0, 1, {b"x": b"\xc1"})[0].raw == "damaged"
+    assert log.change(0, 1, {b"e": b"put", b"n": b"{"}).raw == "damaged"
+    assert log.change(0, 1, changed("committed", "ck", "a 1", ms="many")).raw == "damaged"
+
+
+def test_the_same_write_twice_is_one_event() -> None:
+    """Entries of equal op, and `fenced` of equal fence, count once."""
+    reading = log.Reading()
+    puts = [log.change(0, n, changed("put", "oid", f"{op} new")) for n, op in enumerate(["x", "x", "y"])]
+    late = [log.change(0, n, changed("fenced", "ck", "5")) for n in (4, 5)]
+    assert [reading.take(event) for event in puts + late] == [True, False, True, True, False]
+    assert puts[0].text == ""  # the op is nothing to show
+
+
+def test_a_wait_knows_whose_work_it_waits_for() -> None:
+    """The leader comes from the call's claim."""
+    reading = log.Reading()
+    reading.take(log.change(0, 1, changed("claimed", "ck", "5", fn="f", call="llm")))
+    wait, gone = Event(raw="waits", op="wait", call="ck"), Event(raw="released", op="released", call="ck")
+    assert reading.take(wait) and reading.take(gone)
+    assert (wait.by, wait.fn, gone.op) == ("ann", "f", "think_end")
 
 
 class Recorded:
@@ -91,7 +108,7 @@ class Recorded:
         entries = [[f"{n}-0".encode(), [w for pair in fields.items() for w in pair]]
                    for n, fields in enumerate(self.logs.get(key, []), 1)]
         if name == "XRANGE":
-            start, stop = int(first.lstrip("(").split("-")[0]) + 1, len(entries) if last == "+" else int(last.split("-")[0])
+            start, stop = int(first.split("-")[0]), len(entries) if last == "+" else int(last.split("-")[0])
             entries = entries[start - 1:stop][:count]
         else:
             entries = entries[::-1][:count]
@@ -104,11 +121,11 @@ KEYS = Keys("t", 2)
 
 
 def recorded() -> Wire:
-    """Two shards whose logs interleave, each a few pages long when a page holds two."""
+    """Two shards whose logs overlap in time, each a few pages long when a page holds two; batches span other lines."""
     return cast("Wire", Recorded({
         KEYS.at(0, "a"): [changed("put", "o", f"a{n} new", at=1000 + 2000 * n) for n in range(7)],
-        KEYS.at(1, "a"): [changed("put", "o", f"b{n} new", at=2000 + 2000 * n) for n in range(3)],
-        KEYS.at(1, "h"): [batched(line("read", 1500 + 2000 * n), line("read", 1600 + 2000 * n), at=1700 + 2000 * n)
+        KEYS.at(1, "a"): [changed("put", "o", f"b{n} new", at=9500 + 500 * n) for n in range(3)],
+        KEYS.at(1, "h"): [batched(line("read", 2300 + 2000 * n), line("read", 3100 + 2000 * n), at=3150 + 2000 * n)
                           for n in range(5)]}))
 
 
@@ -122,22 +139,24 @@ async def test_all_logs_are_merged_by_time_whatever_the_page(size: int, monkeypa
     assert [event.seq for event in found] == list(range(1, 21))
 
 
-async def test_a_reading_goes_on_at_its_cursor() -> None:
-    """Behind the cursor of a finished reading there is nothing; behind an older one, the rest."""
+async def test_a_reading_goes_on_at_its_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From any page's cursor the rest comes, and nothing between is lost; from the last, nothing."""
+    monkeypatch.setattr(log, "PAGE", 2)
     wire = recorded()
-    reader = log.Reader(wire, KEYS)
-    whole = [event.id async for event in reader.rest()]
-    assert reader.cursor == "7.0.3.5" and not [event async for event in log.read(wire, KEYS, reader.cursor)]
-    rest = {event.id async for event in log.read(wire, KEYS, "2.0.3.4")}
-    assert rest == {name for name in whole if name.startswith(("a.00.", "h.01.5.")) and name[:7] not in ("a.00.1.", "a.00.2.")}
+    found = [page async for page in log.pages(wire, KEYS)]
+    whole = {event.id for page in found for event in page.events}
+    before: set[str] = set()
+    for page in found:
+        before |= {event.id for event in page.events}
+        assert before | {event.id async for event in log.read(wire, KEYS, page.cursor)} == whole
+    assert found[-1].cursor == await log.end(wire, KEYS) == "7-0-3-5"
+    assert not [event async for event in log.read(wire, KEYS, found[-1].cursor)]
 
 
-async def test_the_same_change_twice_is_one_event() -> None:
-    """Puts of equal op, and `fenced` of equal fence, count once: a reply was lost and the script ran again."""
-    twice = [changed("put", "o", "x new"), changed("put", "o", "x new"), changed("put", "o", "y known"),
-             changed("fenced", "ck", "5"), changed("fenced", "ck", "5")]
-    found = [event async for event in log.read(cast("Wire", Recorded({KEYS.at(0, "a"): twice})), KEYS)]
-    assert [event.raw for event in found] == ["put", "put", "fenced"]
+async def test_a_reading_ends_where_it_is_told() -> None:
+    """`until` is a cursor; what is behind it stays away."""
+    found = [event async for event in log.read(recorded(), KEYS, "1-0-0-0", "3-0-0-1")]
+    assert sorted(event.id for event in found) == ["a00-2-0", "a00-3-0", "h01-1-0", "h01-1-1"]
 
 
 async def test_following_hands_on_what_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,13 +164,14 @@ async def test_following_hands_on_what_comes_later(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(log, "POLL_S", 0)
     lines = [changed("put", "o", "one new")]
     following = log.follow(cast("Wire", Recorded({KEYS.at(0, "a"): lines})), KEYS)
-    assert (await anext(following)).id == "a.00.1.0"
+    assert (await anext(following)).id == "a00-1-0"
     lines.append(changed("put", "o", "two new"))
-    assert (await anext(following)).id == "a.00.2.0"
+    assert (await anext(following)).id == "a00-2-0"
 
 
-@pytest.mark.parametrize("text", ["1.2", "1.2.3.x", "1..2.3"])
-async def test_a_cursor_of_another_space_is_refused(text: str) -> None:
+def test_a_cursor_of_another_space_is_refused() -> None:
     """Its number of shards does not fit, or it is no cursor at all."""
-    with pytest.raises(ConfigError):
-        log.Reader(recorded(), KEYS, text)
+    assert log.parse_cursor("", 2) == [0, 0, 0, 0]
+    for text in ("1-2", "1-2-3-x", "1--2-3"):
+        with pytest.raises(ConfigError):
+            log.parse_cursor(text, 2)

@@ -14,7 +14,7 @@ import typer
 
 import memgang
 from memgang import errors
-from memgang.codec import encode
+from memgang.codec import encode, parse_ttl
 from memgang.doors import cli_care, cli_run
 from memgang.doors.options import AgentName, AsJson, Limit, Reference, SpaceName, run_named, within
 from memgang.doors.terminal import age, is_terminal, line, print_json, print_table, say, size
@@ -132,7 +132,7 @@ def show(ref: Reference, space: SpaceName = None, as_json: AsJson = False) -> No
             value = None
         parents = [Ref(p) for p in record.parents]
         found = await _places(opened, {record.ref, *parents})
-        told: dict[str, Any] = msgspec.to_builtins(record)
+        told: dict[str, Any] = msgspec.to_builtins(record, enc_hook=str)
         told |= {"places": found.get(record.ref, []), "now": opened.store.log.server_ms(),
                  "parents": [{"ref": p, "places": found.get(p, [])} for p in parents],
                  "names": [n for n, r in (await opened.names()).items() if r == whole],
@@ -228,7 +228,6 @@ def _list(space: str | None, as_json: bool, filters: dict[str, Any]) -> None:
     async def work(opened: Space) -> tuple[Found, int]:
         now = opened.store.log.server_ms()
         if filters.get("since"):
-            from memgang.codec import parse_ttl
             filters["since"] = now - parse_ttl(filters["since"])
         filters["run"] = await run_named(opened, filters.get("run"))
         return await opened.find(**filters), now

@@ -10,15 +10,15 @@ from typing import Annotated, Any
 import typer
 
 import memgang
-from memgang import errors
+from memgang import errors, explain
 from memgang.doors.options import AsJson, Limit, SpaceName, run_named, within
 from memgang.doors.terminal import line, print_json, print_table, say, size
-from memgang.model import Event, Usage
+from memgang.explain import Why
+from memgang.model import Event
 from memgang.savings import fold, table
 from memgang.settings import Settings
 from memgang.space import Space
 from memgang.store import check, server
-from memgang.why import Miss, explain
 
 
 def add_to(app: typer.Typer) -> None:
@@ -80,10 +80,10 @@ def stats(
 
     async def ledger(opened: Space) -> Any:
         wanted = await run_named(opened, run)
-        savings = fold([event async for event in opened.events(run=wanted)])
-        if not savings.events:
+        events = [event async for event in opened.events(run=wanted)]
+        if not events:
             raise errors.UnknownReference(str(wanted), "the log has nothing of this run")
-        return savings
+        return fold(events)
 
     if run is None:
         found = within(space, totals)
@@ -94,36 +94,34 @@ def stats(
         print_json(savings.as_dict())
         return
     say(table(savings))
-    rows: list[tuple[object, ...]] = [(role, *_row(books.physical), *_row(books.avoided)) for role, books in sorted(savings.by_role.items())]
-    say()
-    print_table(["ROLE", "CALLS", "TOKENS", "SECONDS", "AVOIDED CALLS", "TOKENS", "SECONDS"], rows, right=(1, 2, 3, 4, 5, 6))
-
-
-def _row(usage: Usage) -> tuple[str, str, str]:
-    return f"{usage.calls:,d}", f"{usage.tokens:,d}", f"{usage.ms / 1000:,.1f}"
 
 
 def why(
-    call: Annotated[str, typer.Argument(help="The beginning of a call's key, or a part of its function's name.")] = "",
-    run: Annotated[str | None, typer.Option(help="Only of this run; `last` is the last.")] = None,
-    limit: Limit = 5, space: SpaceName = None, as_json: AsJson = False,
+    call: Annotated[str, typer.Argument(
+        help="The beginning of a call's key, or a function's name; else the newest computation.")] = "",
+    space: SpaceName = None, as_json: AsJson = False,
 ) -> None:
-    """Explain why calls were computed and not recalled: the nearest stored call, and where the two first differ."""
-    async def work(opened: Space) -> list[Miss]:
-        return await explain(opened.events(), call, await run_named(opened, run) or "", limit)
+    """Explain why a call was computed and not recalled: the nearest stored call, and where the two first differ."""
+    async def work(opened: Space) -> Why:
+        wanted = call
+        if not wanted:
+            async for event in opened.events():
+                wanted = event.call if event.raw in ("claimed", "taken") else wanted
+        found = await explain.why(opened.store.wire, opened.store.keys, wanted)
+        if found is None:
+            raise errors.UnknownReference(call or "the newest call", "the log holds no computation of such a call")
+        return found
 
-    misses = within(space, work)
+    found = within(space, work)
     if as_json:
-        print_json(misses)
+        print_json(found)
         return
-    if not misses:
-        say("no computation fits: everything asked for was recalled, or it is older than the log")
-    for miss in misses:
-        say(line(f"{miss.call[:12]}  {miss.function}  ({miss.agent or 'nobody'}{', run ' + miss.run if miss.run else ''})"))
-        say(line(f"  {miss.reason}{' ' + miss.nearest[:12] if miss.nearest else ''}{' at ' + miss.place if miss.place else ''}"))
-        if miss.place:
-            say("    here:  " + line(miss.mine))
-            say("    there: " + line(miss.other))
+    say(line(f"{found.call[:12]}  {found.fn}  (computed by {found.agent or 'nobody'})"))
+    say(line(found.verdict))
+    if found.place:
+        say(line(f"nearest call: {found.nearest[:12]}; the first difference is at {found.place}"))
+        say(line(f"  here:  {found.mine}"))
+        say(line(f"  there: {found.other}"))
 
 
 def doctor(space: SpaceName = None, as_json: AsJson = False) -> None:

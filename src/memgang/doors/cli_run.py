@@ -66,7 +66,7 @@ def run(
     elif out is None:
         say(text)
     else:
-        say(table(savings))
+        say(table(savings).partition("| by agent")[0].rstrip())  # its agents stand in the report and in `stats`
         say(f"\n{seconds:.1f} s, run {run_id}")
         say(f"report: {out}")
 

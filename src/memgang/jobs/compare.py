@@ -153,7 +153,7 @@ async def _side(
     gangs = {key: Gang(space, llm=model, concurrency=agents) for key, space in spaces.items()}
     started = time.perf_counter()
     jobs: list[Awaitable[Any]] = [
-        report(gangs[id(space)], sources, questions, overview=not questions) for space, questions in teams]
+        report(gangs[id(space)], sources, questions, overview=not questions, agents=agents) for space, questions in teams]
     results = await asyncio.gather(*jobs, return_exceptions=True)
     wall = time.perf_counter() - started
     for result in results:

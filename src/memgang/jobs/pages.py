@@ -51,6 +51,13 @@ class Failed(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Paragraph(msgspec.Struct, frozen=True):
+    """Some statements of the overview; ``title`` is that of the volume they are about, empty if there is only one."""
+
+    title: str
+    statements: tuple[Statement, ...]
+
+
 class Figures(msgspec.Struct, frozen=True):
     """What went into a report: the same for every run over the same documents."""
 
@@ -67,7 +74,7 @@ class Report(msgspec.Struct, frozen=True):
     """A report, ready to be written out. Two runs over the same documents give the same value."""
 
     title: str
-    overview: tuple[tuple[Statement, ...], ...]  # paragraphs
+    overview: tuple[Paragraph, ...]
     sections: tuple[Section, ...]
     answers: tuple[Answer, ...]
     sources: tuple[Source, ...]
@@ -92,6 +99,7 @@ def assemble(
 ) -> Report:
     """Put the pieces together in reading order. The opening of a volume is left out where there is only one."""
     sections: list[Section] = []
+    chapters = _unrepeated(chapters)
     for chapter in chapters:
         if len(chapters) > 1:
             sections.append(Section(chapter.title, 2, chapter.opening.statements))
@@ -99,7 +107,7 @@ def assemble(
                         for name, note in chapter.sections if note.statements)
     replies = tuple(Answer(question, note.statements) for question, note in answers)
     paragraphs = _paragraphs(overview.statements, chapters)
-    groups = [*paragraphs, *(a.statements for a in replies), *(s.statements for s in sections)]
+    groups = [*(p.statements for p in paragraphs), *(a.statements for a in replies), *(s.statements for s in sections)]
     notes = [overview, *(note for _, note in answers), *(n for c in chapters for n in (c.opening, *(m for _, m in c.sections)))]
     read = [document for document in documents if document.places]
     return Report(
@@ -120,17 +128,38 @@ def where(document: Document, place: Place) -> str:
     return f"{content.heading_text(document.title)}{path}{page}"
 
 
-def _paragraphs(statements: Sequence[Statement], chapters: Sequence[Chapter]) -> list[tuple[Statement, ...]]:
+def _unrepeated(chapters: Sequence[Chapter]) -> list[Chapter]:
+    """The chapters without the sentences that an earlier volume has printed: companion volumes share their abstracts.
+
+    Inside a volume a sentence may stand in the opening and in its section; a group never becomes empty.
+    """
+    said: set[str] = set()
+    found: list[Chapter] = []
+
+    def fresh(note: Note) -> Note:
+        kept = tuple(s for s in note.statements if s.text not in said)
+        return msgspec.structs.replace(note, statements=kept or note.statements)
+
+    for chapter in chapters:
+        shown = msgspec.structs.replace(
+            chapter, opening=fresh(chapter.opening), sections=tuple((name, fresh(note)) for name, note in chapter.sections))
+        said.update(s.text for note in (chapter.opening, *(n for _, n in chapter.sections)) for s in note.statements)
+        found.append(shown)
+    return found
+
+
+def _paragraphs(statements: Sequence[Statement], chapters: Sequence[Chapter]) -> list[Paragraph]:
     """Statements that stand on the same volume side by side make a paragraph."""
-    found: list[list[Statement]] = []
-    last = -1
+    found: list[tuple[int, list[Statement]]] = []
+    home = 0
     for statement in statements:
-        home = next((i for i, chapter in enumerate(chapters) if statement.cites and statement.cites[0] in chapter.parts), last)
-        if not found or home != last:
-            found.append([])
-        found[-1].append(statement)
-        last = home
-    return [tuple(paragraph) for paragraph in found]
+        # A text that stands in several volumes belongs where we are, or to the first.
+        homes = [i for i, chapter in enumerate(chapters) if statement.cites and statement.cites[0] in chapter.parts]
+        home = home if home in homes or not homes else homes[0]
+        if not found or found[-1][0] != home:
+            found.append((home, []))
+        found[-1][1].append(statement)
+    return [Paragraph(chapters[home].title if len(chapters) > 1 else "", tuple(group)) for home, group in found]
 
 
 def _sources(refs: Iterable[Ref], documents: Sequence[Document]) -> list[Source]:

@@ -10,13 +10,18 @@ from collections.abc import Mapping, Sequence
 
 from memgang.jobs.pages import Figures, Report, Source
 from memgang.jobs.statements import Statement
-from memgang.model import Ref
-from memgang.savings import Savings, table
+from memgang.model import NO_USAGE, Ref
+from memgang.savings import Savings
 
 SELECTS = (
     "The sentences of this report are selected from the documents by the built-in extractive model, which does not write "
     "any of its own; name a language model with `--llm` to have them written."
 )
+CAUSE_WORDS = {
+    "hit": "the answer was found in memory", "joined": "somebody was computing it already",
+    "read": "the source was not read again", "reference": "handed on as a reference, never opened",
+    "prefix": "the provider's prompt cache",
+}
 WRITES = "The sentences of this report were written by `{model}` from the documents; follow the numbers to check them."
 
 
@@ -28,7 +33,9 @@ def render(report: Report, savings: Savings | None = None) -> str:
     out += [f"*{_basis(figures)}*", ""]
     if report.overview or not report.answers:
         out += ["## Summary", ""]
-        out += [line for paragraph in report.overview for line in (_said(paragraph, numbers), "")]
+        for paragraph in report.overview:
+            lead = f"**{_safe(paragraph.title)}.** " if paragraph.title else ""
+            out += [lead + _said(paragraph.statements, numbers), ""]
         if not report.overview:
             out += ["No part of the documents holds anything to sum up.", ""]
     if report.answers:
@@ -57,15 +64,24 @@ def render(report: Report, savings: Savings | None = None) -> str:
 
 def _figures(savings: Savings) -> list[str]:
     """What the gang did and saved, from the ledger."""
-    roles = sorted(((role, row) for role, row in savings.by_role.items() if row.virtual.calls), key=lambda entry: entry[0])
+    rows = [("**agents alone would have done**", savings.virtual), ("**done**", savings.physical)]
+    rows += [(f"avoided: {CAUSE_WORDS.get(why, why)}", usage) for why, usage in savings.avoided.items() if usage != NO_USAGE]
+    rows += [("lost in attempts that failed", savings.lost)] if savings.lost != NO_USAGE else []
+    roles = sorted((role, row) for role, row in savings.by_role.items() if row.virtual.calls)
+    counts = savings.counts
     return [
         "## What the gang did, and what sharing saved", "",
-        "Counted in the ledger of this run's events; what agents alone would have done is not measured but added up: what was "
+        "Counted in the ledger of this run's events. What agents alone would have done is not measured but added up: what was "
         "done, and for each answer recalled from memory what it had cost to compute.", "",
-        table(savings), "",
+        "| | calls | of a model | tokens | dollars | seconds of work |", "|---|---:|---:|---:|---:|---:|",
+        *(f"| {what} | {u.calls:,d} | {u.llm_calls:,d} | {'~' if u.estimated and u.tokens else ''}{u.tokens:,d} | {u.usd:.4f} "
+          f"| {u.ms / 1000:,.1f} |" for what, u in rows), "",
         "| role | calls done | recalled instead | seconds of work done | avoided |", "|---|---:|---:|---:|---:|",
-        *(f"| {_safe(role)} | {row.physical.calls:,d} | {row.avoided.calls:,d} | {row.physical.ms / 1000:,.1f} | {row.avoided.ms / 1000:,.1f} |"
-          for role, row in roles), ""]
+        *(f"| {_safe(role)} | {row.physical.calls:,d} | {row.avoided.calls:,d} | {row.physical.ms / 1000:,.1f} "
+          f"| {row.avoided.ms / 1000:,.1f} |" for role, row in roles), "",
+        f"{counts.events:,d} events: {counts.reads:,d} reads, {counts.writes:,d} writes ({counts.known_writes:,d} of what was there "
+        f"already), {counts.hits:,d} hits, {counts.joined:,d} joined. MemGang's own overhead: {savings.overhead:.2f} s."
+        + (" ~ marks estimated token counts." if savings.estimated else ""), ""]
 
 
 def _basis(figures: Figures) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from memgang.llms.ranking import acronyms
+from memgang.llms.ranking import acronyms, subject
 from memgang.llms.terms import ASKING, terms
 
 Acronyms = dict[str, tuple[str, ...]]  # short form to the stems of the long one
@@ -38,7 +38,7 @@ class Entry(msgspec.Struct, frozen=True):
 def rank(question: str, entries: Sequence[Entry]) -> list[tuple[int, float]]:
     """The entries that share a word with the question, best first, as (index, score); ties in document order."""
     known = acronyms([entry.text for entry in entries])
-    words = _shortened(terms(question, ASKING), known)
+    words = _shortened(terms(subject(question), ASKING), known)
     asked = list(dict.fromkeys(words))
     if not asked or not entries:
         return []

@@ -35,6 +35,12 @@ _ANSWERING = re.compile(
     r"|\b(?:SHALL|MUST|SHOULD|shall|must|should)\b"
     r"|\bbecause\b|\bin order to\b"
 )
+# A question for a number, and what may be one in an answer. "SP 800-63" and "Section 5" are names.
+_MEASURE = re.compile(r"\bhow (?:long|many|much|often|old|far|large|big|high|fast|late|soon)\b", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?<![\w.-])(?<!Section )(?<!Sections )(?<!Table )(?<!Figure )(?<!SP )\d[\d,.]*(?![\w-]*-\d)(?!\.\d)\b"
+    r"|\b(?:two|three|four|five|six|seven|eight|nine|ten|twelve|twenty|thirty|sixty|hundred|once|twice|daily|weekly|monthly"
+    r"|yearly|annually)\b", re.IGNORECASE)
 
 
 class Index:
@@ -72,9 +78,14 @@ class Index:
         return scores
 
 
+def subject(question: str) -> str:
+    """The question without its measure: "how long must it be" is about a number, hardly about the word "long"."""
+    return _MEASURE.sub(" ", question)
+
+
 def question_terms(question: str) -> dict[str, float]:
     """The terms a question is about, weighted; empty where it is about nothing in particular."""
-    asked = Counter(terms(question, ASKING))
+    asked = Counter(terms(subject(question), ASKING))
     return {term: 1.0 + 0.3 * (n - 1) for term, n in sorted(asked.items())}
 
 
@@ -152,6 +163,7 @@ def relevance(
     )
     named = asked_speakers(question, index.candidates) if speech else frozenset()
     covers = coverage(index, asked, known)
+    measured = _MEASURE.search(question) is not None
     defining = bool(re.match(r"\s*(?:what|who) (?:is|are|was|were)\b", question, re.IGNORECASE))
     scores = []
     for i, candidate in enumerate(index.candidates):
@@ -163,6 +175,8 @@ def relevance(
             score = (0.6 * own[i] + 0.2 * wide[i] + 0.2 * around[i]) * covers[i] ** 2
             if own[i] and _ANSWERING.search(candidate.text):
                 score *= 1.15
+            if measured:
+                score *= 1.4 if _NUMBER.search(candidate.text) else 0.7
             if defining and any(term in query for term in candidate.terms[:2]):
                 score *= 1.3
         scores.append(score)

@@ -35,7 +35,7 @@ _PURPOSE = re.compile(
 )
 _CONNECTED = re.compile(
     r"(?:However|Therefore|Thus|Also|Additionally|Moreover|Furthermore|Similarly|Hence|Nevertheless|Instead"
-    r"|In addition|As such|And|But|Or|So|Consequently|Likewise|Otherwise|In this case|In these cases"
+    r"|In addition|As such|In (?:this|that|these|those) (?:model|approach|scenario|way|context|regard|respect|example)s?|And|But|Or|So|Consequently|Likewise|Otherwise|In this case|In these cases"
     r"|In such cases|Then|Yet|Rather|Conversely)\b"
 )
 _EXAMPLE = re.compile(r"(?:For example|For instance|As an example|E\.g\.|Note|Nota)\b", re.IGNORECASE)
@@ -64,6 +64,18 @@ _BOILERPLATE = re.compile(
 )
 
 
+# Says only where something else is said, or whom to ask.
+_ELSEWHERE = re.compile(
+    r"(?:Consult|See|Refer to|For (?:more|further|additional) (?:information|details?))\b"
+    r"|(?:Sections?|Tables?|Figures?|Appendix|Chapters?|Step) (?:\d|[A-Z]\b)"
+    r"|.*\b(?:is|are) (?:\w+ )?(?:covered|described|discussed|defined|identified|specified|provided|listed|given|detailed"
+    r"|addressed|explained|summari[sz]ed|outlined|shown|found) in (?:[Ss]ection|[Tt]able|[Ff]igure|[Aa]ppendix|[Cc]hapter|SP \d|RFC|\[)"
+    r"|.*\b(?:can|may) be found (?:in|at)\b|.*\b(?:the (?:above|preceding)|above-mentioned)\b|.*\bas (?:shown|depicted|illustrated) in\b"
+)
+# The rest of a list item whose beginning stands above the list ("SHALL be erased at log-out."), or a label with its gloss.
+_REMAINDER = re.compile(r"(?:SHALL|SHOULD|MAY|MUST|CAN)\b(?!.*\?$)|[A-Z][\w-]*(?: [\w-]+){0,3}: [a-z]+ing\b")
+
+
 class Judged(NamedTuple):
     """``quality`` is 0..1; ``leans``: begins with a word pointing back to another; ``purpose``: says what the
     document it stands in is for."""
@@ -84,6 +96,8 @@ def judge(text: str) -> Judged:
         quality *= 0.6
     if _BOILERPLATE.search(text):
         quality *= 0.3
+    elif _ELSEWHERE.match(text):
+        quality *= 0.35
     elif _POINTING.search(text):
         quality *= 0.75
     if length < SHORT_WORDS:
@@ -97,7 +111,7 @@ def judge(text: str) -> Judged:
     # Formulas, codes, rows of numbers.
     if sum(c.isalpha() or c.isspace() for c in text) < 0.85 * len(text):
         quality *= 0.5
-    return Judged(quality, is_whole(text), leans, bool(_PURPOSE.match(text)))
+    return Judged(quality, is_whole(text) and not _REMAINDER.match(text), leans, bool(_PURPOSE.match(text)))
 
 
 def _beginning(text: str) -> tuple[float, bool]:

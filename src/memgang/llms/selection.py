@@ -16,6 +16,8 @@ PURPOSE_BONUS = 1.6  # for a sentence that says what its document is for
 SAID_AGAIN = 0.55  # what a term is still worth to a summary each time it has been said
 CARRIED = 0.35  # of its own value that a sentence passes on to one that leans on it ("However, ...")
 
+TITLE_BONUS = 0.5  # for a sentence that has every word of its heading
+
 
 def for_question(index: Index, usable: Sequence[Candidate], scores: Sequence[float], words: int) -> list[Candidate]:
     """The sentences that answer best, with what they repeat held against them."""
@@ -40,6 +42,7 @@ def for_summary(index: Index, usable: Sequence[Candidate], words: int) -> list[C
     """
     weights = centrality(index)
     own = {c.place: [(t, weights[t]) for t in sorted(set(c.terms))] for c in usable}
+    titles = {c.place: frozenset(c.heading) for c in usable}
     covered: Counter[str] = Counter()
     counted = 0
     used: Counter[int] = Counter()
@@ -55,12 +58,14 @@ def for_summary(index: Index, usable: Sequence[Candidate], words: int) -> list[C
             return 0.0
         lead = 1.0 + 0.5 * (1 - candidate.depth) ** 2
         turn = 0.6 ** used[candidate.passage]
+        # A sentence that takes up the words of its heading says what the section is about (Edmundson, 1969).
+        titled = 1.0 + TITLE_BONUS * (len(titles[candidate.place] & set(candidate.terms)) / max(1, len(titles[candidate.place])))
         reads = (
             candidate.quality
             * (PURPOSE_BONUS if candidate.purpose else 1.0)
             * (1.6 if _follows(candidate, chosen) else 1.0)
         )
-        return reads * lead * turn * fresh / (candidate.words + 12)
+        return reads * lead * turn * titled * fresh / (candidate.words + 12)
 
     return _greedy(usable, gain, words)
 

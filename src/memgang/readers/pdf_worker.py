@@ -44,8 +44,8 @@ def main(path: str, memory_mb: int, cpu_s: int) -> None:
 
 def extract(path: str) -> dict[str, Any]:
     """All pages of the file."""
-    import pypdfium2  # type: ignore[import-untyped]
-    import pypdfium2.raw as raw  # type: ignore[import-untyped]
+    import pypdfium2
+    import pypdfium2.raw as raw
 
     try:
         document = pypdfium2.PdfDocument(path)

@@ -75,7 +75,7 @@ class House:
             short = f"memgang-{os.getuid()}-{hashlib.sha256(os.fsencode(runtime)).hexdigest()[:8]}"
             runtime = Path(tempfile.gettempdir()) / short
             if len(os.fsencode(runtime / mark / "sock")) > SOCKET_PATH_BYTES_MAX:
-                runtime = Path("/tmp") / short  # TMPDIR itself is deep
+                runtime = Path("/tmp") / short  # noqa: S108  # TMPDIR itself is deep; the directory is ours alone, or refused
         return cls(root, runtime / mark)
 
     def build(self) -> None:

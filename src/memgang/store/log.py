@@ -1,13 +1,17 @@
-"""The log, reading side: changes and reads of all shards merged into one line of events.
+"""The log, reading side: both logs of all shards as one stream of events, from a cursor on.
 
-A cursor is the last sequence number seen of each log, as one text; reading goes on from it. `at` hardly
-ever steps back along a log, so rounds are merged up to the time that every log has been read to.
+Lines are merged by time, then log, shard, seq and place in the batch. A batch may be written some
+100 ms after its lines happened, so what is folded from the stream must not depend on order. A page's
+cursor is the last seq of each log up to which everything was handed on; in the middle of a long
+reading, going on from there may repeat lines (with the same ids), at its end it is exact.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,161 +23,338 @@ from memgang.store.events import usage_of
 from memgang.store.keys import Keys
 from memgang.store.wire import Wire, translated
 
-PAGE = 2_000
+PAGE = 1000  # entries of one log in one round trip
+LATE_MS = 1000  # how much older than its batch a line may be and still be put in order
+REMEMBERED = 100_000  # writes and claims one reading remembers
 POLL_S = 0.05
 
-# The word in the log -> the wider class that pictures and folds use.
+_ENDS = frozenset({"committed", "failed", "released", "fenced"})
+_OF_CALLS = frozenset({"claimed", "taken", "exhausted", "died", "dropped"}) | _ENDS
 _OPS = {
-    "put": "write", "named": "write", "forgotten": "evict", "evicted": "evict", "dropped": "evict", "expired": "expire",
-    "failed": "error", "refused": "error", "exhausted": "error", "hit": "hit", "joined": "hit", "read": "read",
-    "reference": "hit", "waits": "wait", "began": "think_start", "ended": "think_end", "overhead": "agg",
-    "pinned": "write", "unpinned": "write", "died": "error",
+    "claimed": "lease", "taken": "lease", "put": "write", "forgotten": "evict", "evicted": "evict",
+    "expired": "expire", "failed": "error", "refused": "error", "exhausted": "error", "hit": "hit",
+    "joined": "hit", "reference": "hit", "waits": "wait", "began": "think_start", "ended": "think_end",
+    "overhead": "agg", "named": "write", "pinned": "write", "unpinned": "write", "dropped": "evict", "died": "error",
 }
-_THINKING = {"claimed": "think_start", "taken": "think_start", "committed": "think_end", "fenced": "think_end", "released": "think_end"}
 
 
-async def read(wire: Wire, keys: Keys, cursor: str = "") -> AsyncIterator[Event]:
-    """All events behind the cursor, oldest first; ends where the logs ended when they were looked at."""
-    reader = Reader(wire, keys, cursor)
-    async for event in reader.rest():
-        yield event
+class Page(msgspec.Struct, frozen=True):
+    """Some events in merged order, and where to go on after them."""
+
+    events: tuple[Event, ...]
+    cursor: str
+
+
+async def read(wire: Wire, keys: Keys, cursor: str = "", until: str | None = None) -> AsyncIterator[Event]:
+    """All events after the cursor, up to ``until`` (a cursor too) or to the present end.
+
+    Raises:
+        ConfigError: a cursor is not one of this space.
+        StoreUnavailable: the server does not answer.
+    """
+    async for page in pages(wire, keys, cursor, until):
+        for event in page.events:
+            yield event
 
 
 async def follow(wire: Wire, keys: Keys, cursor: str = "") -> AsyncIterator[Event]:
-    """All events behind the cursor, and then those that come, until the caller stops. A batch may be 100 ms late."""
-    reader = Reader(wire, keys, cursor)
-    while True:
-        async for event in reader.rest():
+    """All events after the cursor, then new ones as they come, for ever: the logs are asked every 50 ms.
+
+    Raises:
+        ConfigError: the cursor is not one of this space.
+        StoreUnavailable: the server does not answer.
+    """
+    async for page in pages(wire, keys, cursor, live=True):
+        for event in page.events:
             yield event
-        await asyncio.sleep(POLL_S)
 
 
-class Reader:
-    """One reading of the logs. ``cursor`` is where to go on; the same line is given once."""
+async def pages(
+    wire: Wire, keys: Keys, cursor: str = "", until: str | None = None, *, live: bool = False
+) -> AsyncIterator[Page]:
+    """The events in pages, each with its cursor. Without ``live`` the last page may be empty: it has the exact cursor.
 
-    def __init__(self, wire: Wire, keys: Keys, cursor: str = "") -> None:
-        self._wire, self._keys = wire, keys
-        self._logs = [(shard, which) for shard in range(keys.shards) for which in ("a", "h")]
-        self._at = _positions(cursor, len(self._logs))
-        self._seen: set[tuple[str, ...]] = set()
-        self._count = 0
-
-    @property
-    def cursor(self) -> str:
-        """The last sequence number seen of each log."""
-        return ".".join(map(str, self._at))
-
-    async def rest(self) -> AsyncIterator[Event]:
-        """What has come since, merged by time, then log, shard, sequence and place in the batch."""
-        waiting: list[tuple[int, str, int, int, int, Event]] = []
-        open_logs = set(range(len(self._logs)))
-        while open_logs or waiting:
-            latest: dict[int, int] = {}
-            pages = {i: self._wire.call("XRANGE", self._keys.at(*self._logs[i]), f"({self._at[i]}-0", "+", "COUNT", PAGE)
-                     for i in sorted(open_logs)}
-            for i, reply in pages.items():
-                try:
-                    page = await reply
-                except RedisError as error:
-                    raise translated(error, "read the log") from error
-                shard, which = self._logs[i]
-                for entry, flat in page:
-                    seq = int(entry.split(b"-")[0])
-                    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                    self._at[i] = seq
-                    latest[i] = int(fields[b"at"])
-                    for place, event in enumerate(_change(fields) if which == "a" else _batch(fields)):
-                        event.id = f"{which}.{shard:02x}.{seq}.{place}"
-                        waiting.append((event.at, which, shard, seq, place, event))
-                if len(page) < PAGE:
-                    open_logs.discard(i)
-            waiting.sort(key=lambda line: line[:5])
-            # Beyond the time to which the slowest log was read, an earlier line may still come.
-            safe = min((latest.get(i, 0) for i in open_logs), default=None)
-            ready = len(waiting) if safe is None else next((k for k, w in enumerate(waiting) if w[0] > safe), len(waiting))
-            for *_, event in waiting[:ready]:
-                if not self._repeated(event):
-                    self._count += 1
-                    event.seq = self._count
-                    yield event
-            waiting = waiting[ready:]
-
-    def _repeated(self, event: Event) -> bool:
-        """A put or a fenced commit that was sent twice, because its reply was lost, is one event."""
-        if event.raw == "put":
-            mark = ("put", event.obj, event.text)
-            event.text = ""
-        elif event.raw == "fenced":
-            mark = ("fenced", event.call, str(event.fence))
-        else:
-            return False
-        if mark in self._seen:
-            return True
-        self._seen.add(mark)
-        return False
+    Raises:
+        ConfigError: a cursor is not one of this space.
+        StoreUnavailable: the server does not answer.
+    """
+    starts = parse_cursor(cursor, keys.shards)
+    ends: Sequence[int | None] = [None] * len(starts) if until is None else parse_cursor(until, keys.shards)
+    logs = [_Log("ah"[n % 2], n // 2, keys, starts[n], ends[n]) for n in range(len(starts))]
+    reading = Reading()
+    waiting: list[_Waiting] = []
+    while True:
+        lowest = min((log.bound for log in logs), default=math.inf)
+        asked = [log for log in logs if not log.exhausted and (log.bound == lowest or len(log.entries) < PAGE)]
+        for found in await asyncio.gather(*(log.fetch(wire) for log in asked)):
+            waiting += found
+        waiting.sort(key=_order)
+        bound = min((log.bound for log in logs), default=math.inf)
+        taken = next((n for n, item in enumerate(waiting) if item[0][0] >= bound), len(waiting))
+        events = []
+        for _, entry, event in waiting[:taken]:
+            entry[1] -= 1
+            if reading.take(event):
+                events.append(event)
+        del waiting[:taken]
+        over = all(log.exhausted for log in logs)
+        if events or (over and not live):
+            yield Page(tuple(events), "-".join(str(log.done()) for log in logs))
+        if over:
+            if not live:
+                return
+            await asyncio.sleep(POLL_S)
+            for log in logs:
+                log.reopen()
 
 
-def _positions(cursor: str, count: int) -> list[int]:
+async def end(wire: Wire, keys: Keys) -> str:
+    """The cursor behind everything logged so far.
+
+    Raises:
+        StoreUnavailable: the server does not answer.
+    """
+    asked = [wire.call("XREVRANGE", keys.at(n // 2, "ah"[n % 2]), "+", "-", "COUNT", 1) for n in range(2 * keys.shards)]
+    try:
+        replies = await asyncio.gather(*asked)
+    except RedisError as error:
+        raise translated(error, "read the log") from error
+    return "-".join(str(_seq(reply[0][0])) if reply else "0" for reply in replies)
+
+
+def parse_cursor(cursor: str, shards: int) -> list[int]:
+    """The last seq of each log: changes and reads of shard 0, of shard 1, and so on. An empty cursor is the beginning.
+
+    Raises:
+        ConfigError: it is not a cursor of a space with that many shards.
+    """
     if not cursor:
-        return [0] * count
-    steps = cursor.split(".")
-    if len(steps) != count or not all(s.isdigit() for s in steps):
-        raise ConfigError(f"cursor {cursor[:60]!r} is not one of this space: it needs {count} numbers joined by '.'")
-    return [int(s) for s in steps]
+        return [0] * (2 * shards)
+    parts = cursor.split("-")
+    if len(parts) != 2 * shards or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+        raise ConfigError(f"{cursor[:60]!r} is not a cursor of a space with {shards} shards")
+    return [int(part) for part in parts]
 
 
-def _change(fields: dict[bytes, bytes]) -> list[Event]:
-    """One entry of the log of changes."""
-    raw, ident, extra = fields[b"e"].decode(), fields[b"id"].decode(), fields[b"x"].decode(errors="replace")
+_Waiting = tuple[tuple[int, str, int, int, int], list[int], Event]  # order, [seq, lines not handed on yet], line
+
+
+def _order(item: _Waiting) -> tuple[int, str, int, int, int]:
+    return item[0]
+
+
+def _seq(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
+
+
+class _Log:
+    """One log of one shard while it is read."""
+
+    def __init__(self, name: str, shard: int, keys: Keys, start: int, last: int | None) -> None:
+        self.name, self.shard, self.key = name, shard, keys.at(shard, name)
+        self.fetched = self._done = start
+        self.last = last
+        self.entries: deque[list[int]] = deque()
+        self.reopen()
+
+    def reopen(self) -> None:
+        """There may be more now."""
+        self.exhausted = self.last is not None and self.fetched >= self.last
+        # Lines older than this have all been seen; newer ones wait for the next page.
+        self.bound: float = math.inf if self.exhausted else -math.inf
+
+    def done(self) -> int:
+        """The last seq up to which every line was handed on."""
+        while self.entries and self.entries[0][1] <= 0:
+            self._done = self.entries.popleft()[0]
+        return self._done
+
+    async def fetch(self, wire: Wire) -> list[_Waiting]:
+        self.done()
+        upto = "+" if self.last is None else f"{self.last}-18446744073709551615"
+        try:
+            reply = await wire.call("XRANGE", self.key, f"{self.fetched + 1}-0", upto, "COUNT", PAGE)
+        except RedisError as error:
+            raise translated(error, "read the log") from error
+        found: list[_Waiting] = []
+        newest = 0
+        for entry_id, words in reply:
+            seq = self.fetched = _seq(entry_id)
+            fields = dict(zip(words[::2], words[1::2], strict=True))
+            lines = [change(self.shard, seq, fields)] if self.name == "a" else batch(self.shard, seq, fields)
+            entry = [seq, len(lines)]
+            self.entries.append(entry)
+            found += [((line.at, self.name, self.shard, seq, n), entry, line) for n, line in enumerate(lines)]
+            newest = max(newest, _whole(fields.get(b"at", b"")))
+        self.exhausted = len(reply) < PAGE
+        self.bound = math.inf if self.exhausted else newest - (LATE_MS if self.name == "h" else 0)
+        return found
+
+
+class Reading:
+    """What one reading remembers: writes it has seen, and who leads which call."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._leads: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
+        self._number = 0
+
+    def take(self, event: Event) -> bool:
+        """Complete an event from those before it. False: the same change is in the log twice, this is the second."""
+        once = ("put", f"{event.obj} {event.text}") if event.raw == "put" else ("fenced", f"{event.call} {event.fence}")
+        if event.raw in ("put", "fenced"):
+            if once in self._seen:
+                return False
+            self._seen[once] = None
+            if len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
+        if event.raw in ("claimed", "taken"):
+            self._leads[event.call] = event.agent, event.fn, event.call_kind
+            self._leads.move_to_end(event.call)
+            if len(self._leads) > REMEMBERED:
+                self._leads.popitem(last=False)
+        elif event.call and event.call in self._leads:
+            agent, fn, kind = self._leads[event.call]
+            event.fn, event.call_kind = event.fn or fn, event.call_kind or kind
+            if event.raw in ("waits", "hit", "joined"):
+                event.by = event.by or agent
+            event.op = op_of(event.raw, event.call_kind)
+        if event.raw == "put":
+            event.text = ""  # the op has done its work
+        self._number += 1
+        event.seq = self._number
+        return True
+
+
+def op_of(raw: str, call_kind: str = "") -> str:
+    """The wider class of a word of the log; a word without one (``committed`` of a function, ``phase``) is its own."""
+    if call_kind == "llm":
+        if raw in ("claimed", "taken"):
+            return "think_start"
+        if raw in _ENDS:
+            return "think_end"
+    return _OPS.get(raw, raw)
+
+
+def change(shard: int, seq: int, fields: Mapping[bytes, bytes]) -> Event:
+    """One entry of the log of changes as an event. References are bare ids, parents prefixes of them, as in the log.
+
+    An entry that is not one of ours becomes an event ``damaged``: one bad line does not hide the others.
+    """
+    raw, who, about, extra = (fields.get(name, b"").decode("utf-8", "replace") for name in (b"e", b"who", b"id", b"x"))
+    place = f"a{shard:02x}-{seq}-0"
+    at = _whole(fields.get(b"at", b""))
     try:
-        words: dict[str, Any] = msgspec.json.decode(fields[b"n"] or b"{}", type=dict[str, Any])
-    except msgspec.DecodeError:
-        words = {}
-    who = fields[b"who"].decode()
+        note = msgspec.json.decode(fields.get(b"n") or b"{}", type=_Note)
+        words = msgspec.json.decode(fields.get(b"n") or b"{}", type=dict[str, Any])
+        own = usage_of(words) if raw in _ENDS else NO_USAGE
+    except msgspec.DecodeError as error:
+        return _damaged(place, at, str(error))
+    if not raw or not all(isinstance(figure, int) for figure in msgspec.structs.astuple(own)):
+        return _damaged(place, at, "no event, or its figures are not whole numbers")
     event = Event(
-        at=int(fields[b"at"]), raw=raw, who=who, agent=who.rpartition("/")[2], run=str(words.get("run", "")),
-        role=str(words.get("role", "")), task=str(words.get("task", "")), trace=str(words.get("trace", "")),
-        fn=str(words.get("fn", "")), call_kind=str(words.get("call", "")), model=str(words.get("model", "")),
-        kind=str(words.get("kind", "")), pos=words.get("pos"), tok=int(words.get("tok", 0)), bytes=int(words.get("bytes", 0)),
-        src=tuple(words.get("src", ())), src_n=int(words.get("src_n", 0)), outline=str(words.get("outline", "")))
-    event.op = _OPS.get(raw) or (_THINKING.get(raw, raw) if event.call_kind == "llm" else "lease")
-    match raw, extra.split(" "):
-        case "put", [op, word]:
-            event.obj, event.known, event.text = ident, word == "known", op
-        case "committed", [answer, fence]:
-            event.call, event.obj, event.fence = ident, answer, int(fence)
-        case ("claimed" | "taken" | "fenced" | "released" | "died" | "exhausted"), [fence]:
-            event.call, event.fence = ident, int(fence or 0)
-        case ("failed" | "dropped"), _:
-            event.call, event.text = ident, extra
-        case ("expired" | "evicted"), [size]:
-            event.obj, event.bytes = ident, int(size)
-        case "named", [ref, *_]:
-            event.obj, event.call = ref, ident
-        case "forgotten", _:
-            event.obj, event.text = ident, extra
-        case _:
-            event.obj = ident
-    if raw in ("committed", "failed", "fenced", "released"):
-        event.own = usage_of(words)
-        event.dur_ms = event.own.ms
-        event.tok = event.own.tokens_out
-    return [event]
+        id=place, at=at, run=note.run, raw=raw, op=op_of(raw, note.call), agent=who.rpartition("/")[2], who=who,
+        role=note.role, task=note.task, trace=note.trace, kind=note.kind, pos=note.pos, tok=note.tok, bytes=note.bytes,
+        src=note.src, src_n=note.src_n or len(note.src), fn=note.fn, call_kind=note.call, model=note.model,
+        outline=note.outline, own=own, dur_ms=float(own.ms))
+    event.tok = event.tok or own.tokens_out
+    if raw in _OF_CALLS:
+        event.call = about
+    elif raw != "named":
+        event.obj = about
+    first, _, second = extra.partition(" ")
+    match raw:
+        case "claimed" | "taken" | "exhausted" | "fenced" | "released" | "died":
+            event.fence = _whole(first)
+        case "committed":
+            event.obj, event.fence = first, _whole(second)
+        case "put":
+            event.text, event.known = first, second == "known"
+        case "named":
+            event.obj, event.text = first, about
+        case "failed" | "dropped" | "forgotten":
+            event.why = extra
+        case "expired" | "evicted":
+            event.bytes = event.bytes or _whole(first)
+    return event
 
 
-def _batch(fields: dict[bytes, bytes]) -> list[Event]:
-    """One entry of the log of reads: a batch of events and the contexts they number."""
+def batch(shard: int, seq: int, fields: Mapping[bytes, bytes]) -> list[Event]:
+    """One entry of the log of reads as its events; a batch or line that is not one of ours becomes ``damaged``."""
+    place = f"h{shard:02x}-{seq}"
     try:
-        lines = msgspec.msgpack.decode(fields[b"x"])
-        contexts = msgspec.json.decode(fields[b"n"])
-    except msgspec.DecodeError:
-        return []
-    out = []
-    for raw, at, context, obj, call, us, size, why, usage, by, text, fn in lines:
-        who, role, run, task, trace = contexts[context]
-        saved = Usage(*usage[:8], bool(usage[8])) if usage else NO_USAGE
-        out.append(Event(
-            at=at, raw=raw, op=_OPS.get(raw, raw), who=who, agent=who.rpartition("/")[2], role=role, run=run, task=task,
-            trace=trace, obj=obj, call=call, dur_ms=us / 1000, bytes=size, why=why, saved=saved, by=by.rpartition("/")[2],
-            text=text, fn=fn, overhead_us=us if raw == "overhead" else 0))
-    return out
+        lines = msgspec.msgpack.decode(fields.get(b"x", b""), type=list[Any])
+        contexts = msgspec.json.decode(fields.get(b"n", b""), type=list[tuple[str, str, str, str, str]])
+    except msgspec.DecodeError as error:
+        return [_damaged(f"{place}-0", _whole(fields.get(b"at", b"")), str(error))]
+    events = []
+    for n, words in enumerate(lines):
+        try:
+            line = msgspec.convert(words, _Line)
+            who, role, run, task, trace = contexts[line.context]
+            usage = _usage(line.usage)
+        except (msgspec.ValidationError, IndexError, ValueError) as error:
+            events.append(_damaged(f"{place}-{n}", _whole(fields.get(b"at", b"")), str(error)))
+            continue
+        spends, overhead = line.what == "ended", line.what == "overhead"
+        events.append(Event(
+            id=f"{place}-{n}", at=line.at, run=run, raw=line.what, op=op_of(line.what), agent=who.rpartition("/")[2],
+            who=who, role=role, task=task, trace=trace, obj=line.obj, call=line.call, fn=line.fn, bytes=line.size,
+            dur_ms=0.0 if overhead else line.us / 1000, overhead_us=line.us if overhead else 0, why=line.why,
+            by=line.by.rpartition("/")[2], text=line.text,
+            own=usage if spends else NO_USAGE, saved=NO_USAGE if spends else usage))
+    return events
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """What a note may hold besides figures of usage."""
+
+    run: str = ""
+    role: str = ""
+    task: str = ""
+    trace: str = ""
+    fn: str = ""
+    call: str = ""
+    model: str = ""
+    kind: str = ""
+    pos: float | None = None
+    tok: int = 0
+    bytes: int = 0
+    src: tuple[str, ...] = ()
+    src_n: int = 0
+    outline: str = ""
+
+
+class _Line(msgspec.Struct, frozen=True, array_like=True):
+    """One line of a batch, as `EventLog.add` makes it."""
+
+    what: str
+    at: int
+    context: int
+    obj: str = ""
+    call: str = ""
+    us: int = 0
+    size: int = 0
+    why: str = ""
+    usage: list[int] = []
+    by: str = ""
+    text: str = ""
+    fn: str = ""
+
+
+def _usage(figures: list[int]) -> Usage:
+    if not figures:
+        return NO_USAGE
+    calls, llm_calls, tokens_in, tokens_out, cached, micro_usd, ms, size, estimated = figures
+    return Usage(calls, llm_calls, tokens_in, tokens_out, cached, micro_usd, ms, size, bool(estimated))
+
+
+def _whole(text: bytes | str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return 0
+
+
+def _damaged(place: str, at: int, reason: str) -> Event:
+    return Event(id=place, at=at, raw="damaged", op="error", text=reason[:200])

@@ -71,7 +71,8 @@ class Objects:
         parent_ids = list(parents)
         if len(parent_ids) > 64:
             # A record names 64 parents; more go into an object that lists them, which is then the 65th word.
-            listed = await self.put(Encoded("application/json", msgspec.json.encode([str.__str__(p) for p in parent_ids])), context, keep=keep)
+            words_of = Encoded("application/json", msgspec.json.encode([str.__str__(p) for p in parent_ids]))
+            listed = await self.put(words_of, context, keep=keep)
             parent_ids = [*parent_ids[:63], listed]
         op = fresh()
         for _ in range(3):

