@@ -347,7 +347,8 @@ class Gang:
     async def savings(self, *, whole: bool = False) -> Savings:
         """What the run (or, if asked, the whole space) has cost, and what the shared memory saved, from the log."""
         await self.space.flush()
-        return fold([event async for event in self.space.events(run=None if whole else self._crew.run)])
+        return fold([event async for event in self.space.events(run=None if whole else self._crew.run)],
+                    self._prices)
 
     async def aclose(self) -> None:
         """Give back the model's connections, if the gang has made it. The space stays open."""

@@ -89,7 +89,7 @@ def references(value: Any) -> Iterator[Ref]:
 
 def record_type(hint: Any) -> Any:
     """The annotation, if a record class is in it, so that decoding needs it; else None."""
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
+    if isinstance(hint, type) and not typing.get_args(hint):
         record = issubclass(hint, msgspec.Struct) or dataclasses.is_dataclass(hint) or hasattr(hint, "model_fields")
         return hint if record else None
     if any(record_type(inner) is not None for inner in typing.get_args(hint)):
@@ -127,7 +127,7 @@ def _wanted(hint: Any, parameter: inspect.Parameter) -> Wanted:
 def _names_ref(hint: Any) -> bool:
     if isinstance(hint, str):  # cannot be resolved: a class defined inside a function
         return re.search(r"\bRef\b", hint) is not None
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
+    if isinstance(hint, type) and not typing.get_args(hint):
         return issubclass(hint, Ref)
     return any(_names_ref(inner) for inner in typing.get_args(hint))
 

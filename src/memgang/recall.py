@@ -106,6 +106,7 @@ class _Order:
     check: Check | None
     validate: Callable[[], bytes] | None
     waiting_s: float = 0.0
+    own: Usage = NO_USAGE  # of the attempt under way, as far as it came
 
     def note(self, model: str = "", own: Usage = NO_USAGE, outline: str = "") -> bytes:
         """What the log is told of this call. Its outline goes with the end of the work, not with each claim:
@@ -282,15 +283,13 @@ class Recaller:
         finally:
             elapsed = time.perf_counter() - began
             current_work.reset(token)
-            own = work.own + Usage(calls=1, ms=max(0, round(elapsed * 1000 - work.inner_ms)))
-            work.own = own
+            order.own = own = work.own + Usage(calls=1, ms=max(0, round(elapsed * 1000 - work.inner_ms)))
         return value, own + work.inner, own, work
 
     async def _lead(self, order: _Order, owner: str, claimed: Claimed) -> Recalled | None:
         """Compute and publish. None: the attempt failed and may be tried again, or an overtaken one must ask again."""
         store, context = self._store, order.context
         store.beats.keep(order.key, who=context.who, owner=owner, fence=claimed.fence)
-        began = time.perf_counter()
         try:
             value, usage, own, work = await self._compute(order)
             encoded = encode(value)
@@ -306,12 +305,12 @@ class Recaller:
             together = store.keys.shards == 1
             ref, sent = await self._keep(order, encoded, work, usage, commit if together else None)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            await self._release(order, owner, claimed, began)
+            await self._release(order, owner, claimed)
             raise
         except StoreUnavailable:
             raise
         except Exception as error:
-            await self._fell(order, owner, claimed, error, began)
+            await self._fell(order, owner, claimed, error)
             return None
         finally:
             store.beats.leave(owner)
@@ -357,20 +356,19 @@ class Recaller:
         places = [p for p in work.read.values() if p is not None]
         return round(sum(places) / len(places), 4) if places else None
 
-    async def _release(self, order: _Order, owner: str, claimed: Claimed, began: float) -> None:
-        own = Usage(ms=round((time.perf_counter() - began) * 1000))
+    async def _release(self, order: _Order, owner: str, claimed: Claimed) -> None:
         task = asyncio.create_task(scripts.release(
             self._store.wire, self._store.keys, order.key, who=order.context.who, owner=owner, fence=claimed.fence,
-            note=order.note(own=own)))
+            note=order.note(own=order.own)))
         with contextlib.suppress(MemGangError, TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(2.0):  # if it fails, the lease ends it
                 await asyncio.shield(task)
 
-    async def _fell(self, order: _Order, owner: str, claimed: Claimed, error: Exception, began: float) -> None:
+    async def _fell(self, order: _Order, owner: str, claimed: Claimed, error: Exception) -> None:
         """The work raised: the caller's own fault is released, the rest recorded for those who wait."""
         kind, code = classified(error)
         if kind == "caller":
-            await self._release(order, owner, claimed, began)
+            await self._release(order, owner, claimed)
             raise error
         pause = self._settings.negative_ttl_ms
         if kind == "transient":
@@ -378,11 +376,10 @@ class Recaller:
             pause = round(max(asked, BACKOFF_MS * 2 ** (claimed.attempt - 1) * random.uniform(0.8, 1.2)))
         told = {"class": kind, "code": code, "message": redacted(str(error)), "attempt": claimed.attempt,
                 "writer": order.context.who}
-        own = Usage(ms=round((time.perf_counter() - began) * 1000))
         await scripts.fail(
             self._store.wire, self._store.keys, order.key, who=order.context.who, owner=owner, fence=claimed.fence,
             kind="permanent" if kind == "permanent" else "transient", error=msgspec.json.encode(told), pause_ms=pause,
-            note=order.note(order.call.model, own, outline(order.canonical, self._store.keys.secret)))
+            note=order.note(order.call.model, order.own, outline(order.canonical, self._store.keys.secret)))
         if kind == "permanent":
             raise WorkFailed(order.call.function, "permanent", code, redacted(str(error)), claimed.attempt) from error
 

@@ -6,6 +6,7 @@ A setting ``lease_ms`` is read from ``MEMGANG_LEASE_MS``; arguments win over the
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import tomllib
@@ -110,7 +111,7 @@ class Settings:
         for name in ("lease_ms", "beat_ms", "hold_ms", "attempts", "poll_ms", "negative_ttl_ms", "answer_ttl_ms",
                      "guard_ms", "part_bytes", "body_bytes_max", "flush_ms", "flush_events", "log_keep_hours",
                      "log_entries_max", "janitor_ms", "socket_timeout_s", "llm_timeout_s"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name}={getattr(self, name)} must be greater than 0")
         if self.beat_ms * 3 >= self.lease_ms:
             raise ConfigError(
@@ -175,8 +176,8 @@ class Settings:
             try:
                 numbers = [float(entry[k]) for k in ("input", "output")]
                 numbers.append(float(entry.get("cached", entry["input"])))
-                if min(numbers) < 0:
-                    raise ValueError("a price is negative")
+                if not all(math.isfinite(n) and n >= 0 for n in numbers):
+                    raise ValueError("a price is negative or no number")
                 table[model] = Price(numbers[0], numbers[1], numbers[2], as_of=str(entry.get("as_of", "no date given")))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ConfigError(

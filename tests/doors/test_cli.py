@@ -118,7 +118,7 @@ def test_a_forgotten_object_is_gone_and_the_log_says_so(memgang: Memgang) -> Non
     assert memgang("forget", ref, "--reason", "test").status == 0
     assert memgang("get", ref).status == 1
     words = [json.loads(line)["raw"] for line in memgang("log", "--json").out.splitlines()]
-    assert ["put", "pinned", "forgotten"] == [word for word in words if word in ("put", "pinned", "forgotten")]
+    assert [word for word in words if word in ("put", "pinned", "forgotten")] == ["put", "pinned", "forgotten"]
 
 
 @pytest.mark.parametrize(("arguments", "status", "says"), [
@@ -182,8 +182,10 @@ def test_a_run_writes_a_report_whose_citations_lead_back(memgang: Memgang, tmp_p
     shown = json.loads(memgang("show", cited[0], "--json").out)
     assert shown["places"][0]["source"].endswith("bridge.md")
 
-    second = json.loads(memgang(*arguments, "--json").out)
-    assert second["savings"]["physical"]["llm_calls"] == 0 if "llm_calls" in second["savings"]["physical"] else True
+    # Without the empty file: what could not be read is looked at again each time, in case it has been mended.
+    second = json.loads(memgang("run", "bridge.md", *arguments[3:], "--json").out)
+    assert second["savings"]["physical"].get("calls", 0) == 0
+    assert second["report"]["answers"]
     assert "avoided" in memgang("stats", "--run", "last").out
     assert memgang("why").status == 0
 

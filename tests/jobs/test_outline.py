@@ -63,6 +63,7 @@ def test_a_document_is_divided_at_its_main_headings() -> None:
 
     assert [s.title for s in outline.volumes[0].sections] == [
         "1 Arrival", "2.0 Kind", "2.1 Kind", "2.2 Kind", "2.3 Kind", "3 Conduct"]
+    assert [s.depth for s in outline.volumes[0].sections] == [1, 2, 2, 2, 2, 1]
 
 
 def test_text_without_headings_is_divided_into_runs() -> None:
@@ -97,7 +98,8 @@ def test_furniture_is_known_by_its_heading(heading: str) -> None:
     assert content.is_furniture(heading)
 
 
-@pytest.mark.parametrize("heading", ["Authority of the master", "2 Fees", "Reference levels", "Notes on tides", "Index of prices rises", "Summary"])
+@pytest.mark.parametrize("heading", [
+    "Authority of the master", "2 Fees", "Reference levels", "Notes on tides", "Index of prices rises", "Summary"])
 def test_content_is_not_taken_for_furniture(heading: str) -> None:
     """One word in common is not enough."""
     assert not content.is_furniture(heading)

@@ -80,8 +80,8 @@ async def test_every_citation_leads_to_a_part_that_holds_the_statement(space: Sp
     made = await report(Gang(space, llm="extractive"), [str(two_volumes)], ["What does a ship pay?"])
 
     sources = {source.ref: source for source in made.sources}
-    statements = [s for group in (*(p.statements for p in made.overview), *(x.statements for x in made.sections), *(x.statements for x in made.answers))
-                  for s in group]
+    groups = [*made.overview, *made.sections, *made.answers]
+    statements = [statement for group in groups for statement in group.statements]
     assert statements
     for statement in statements:
         assert statement.cites

@@ -208,9 +208,7 @@ def test_a_price_file_is_put_over_the_built_in_table(tmp_path: Path) -> None:
         "[m]\ninput = -1\noutput = 1\n",
         "m = 3\n",
         "not toml",
-        pytest.param(
-            "[m]\ninput = nan\noutput = 1\n", marks=pytest.mark.xfail(strict=True, reason="NaN is not refused yet")
-        ),
+        "[m]\ninput = nan\noutput = 1\n",
     ],
 )
 def test_a_bad_price_file_is_named(tmp_path: Path, text: str) -> None:

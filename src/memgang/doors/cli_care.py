@@ -15,7 +15,7 @@ from memgang.doors.options import AsJson, Limit, SpaceName, run_named, within
 from memgang.doors.terminal import line, print_json, print_table, say, size
 from memgang.explain import Why
 from memgang.model import Event
-from memgang.savings import fold, table
+from memgang.savings import fold, table, to_dict
 from memgang.settings import Settings
 from memgang.space import Space
 from memgang.store import check, server
@@ -67,7 +67,7 @@ def _event(event: Event) -> str:
     about = "mg:" + event.obj[:10] if event.obj else event.call[:10]
     more = [f"{event.bytes:,d} B" if event.bytes else "", f"{event.dur_ms:.0f} ms" if event.dur_ms else "",
             f"saved {event.saved.ms / 1000:.1f} s" if event.saved.ms else "", event.fn.rpartition(":")[2], event.why, event.text]
-    return line(f"{at}  {event.raw:<10} {event.agent:<16} {about:<14} {' '.join(m for m in more if m)}")
+    return f"{at}  {line(event.raw):<10} {line(event.agent):<18} {line(about):<14} {line(' '.join(more))}".rstrip()
 
 
 def stats(
@@ -91,7 +91,7 @@ def stats(
         return
     savings = within(space, ledger)
     if as_json:
-        print_json(savings.as_dict())
+        print_json(to_dict(savings))
         return
     say(table(savings))
 
@@ -109,7 +109,7 @@ def why(
                 wanted = event.call if event.raw in ("claimed", "taken") else wanted
         found = await explain.why(opened.store.wire, opened.store.keys, wanted)
         if found is None:
-            raise errors.UnknownReference(call or "the newest call", "the log holds no computation of such a call")
+            raise errors.MemGangError(f"the log holds no computation of {call!r}" if call else "the log holds no computation yet")
         return found
 
     found = within(space, work)
@@ -120,8 +120,8 @@ def why(
     say(line(found.verdict))
     if found.place:
         say(line(f"nearest call: {found.nearest[:12]}; the first difference is at {found.place}"))
-        say(line(f"  here:  {found.mine}"))
-        say(line(f"  there: {found.other}"))
+        say(f"  here:  {line(found.mine)}")
+        say(f"  there: {line(found.other)}")
 
 
 def doctor(space: SpaceName = None, as_json: AsJson = False) -> None:
@@ -148,7 +148,8 @@ def doctor(space: SpaceName = None, as_json: AsJson = False) -> None:
         print_json(found)
     else:
         for finding in found:
-            say(line(f"{finding['level']:<4}  {finding['what']}: {finding['detail']}{'; ' + finding['fix'] if finding['fix'] else ''}"))
+            told = line(f"{finding['what']}: {finding['detail']}{'; ' + finding['fix'] if finding['fix'] else ''}")
+            say(f"{finding['level']:<4}  {told}")
     if any(finding["level"] == "fail" for finding in found):
         raise typer.Exit(1)
 
@@ -162,7 +163,7 @@ async def _examine(settings: Settings, note: Any) -> None:
         finally:
             client.close()
         totals = await opened.stats()
-        note("ok", f"space {opened.name}", f"{totals.get('objects', 0):,d} objects, {size(totals.get('bytes', 0))}")
+        note("ok", f"space {opened.name}", f"{totals.get('count', 0):,d} objects, {size(totals.get('bytes', 0))}")
 
 
 def stop(

@@ -18,7 +18,7 @@ from memgang.doors.options import AsJson, SpaceName
 from memgang.doors.progress import Display
 from memgang.doors.terminal import print_json, say
 from memgang.errors import ConfigError
-from memgang.savings import table
+from memgang.savings import table, to_dict
 from memgang.settings import Settings
 from memgang.space import Space
 
@@ -45,23 +45,22 @@ def run(
 
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"there is no folder {out.parent} to write {out.name} to")
-    started = time.perf_counter()
+    started, command = time.perf_counter(), shlex.join(["memgang", *sys.argv[1:]])
 
     async def work() -> tuple[Any, Any, str]:
-        async with memgang.open(space=space, agent="cli", llm=llm) as opened:
-            async with memgang.Gang(opened, concurrency=agents, title=title) as gang:
-                with Display(gang):
-                    async with gang.run(title or ", ".join(sources)[:120], command=shlex.join(["memgang", *sys.argv[1:]])) as current:
-                        made = await report(gang, sources, question or (), title=title, agents=agents)
-                savings = await gang.savings()
-                return made, savings, current.id
+        async with (memgang.open(space=space, agent="cli", llm=llm) as opened,
+                    memgang.Gang(opened, concurrency=agents, title=title) as gang):
+            with Display(gang):
+                async with gang.run(title or ", ".join(sources)[:120], command=command) as current:
+                    made = await report(gang, sources, question or (), title=title, agents=agents)
+            return made, await gang.savings(), current.id
 
     made, savings, run_id = asyncio.run(work())
     text, seconds = render(made, savings), time.perf_counter() - started
     if out is not None:
         out.write_text(text, encoding="utf-8")
     if as_json:
-        print_json({"run": run_id, "seconds": round(seconds, 3), "report": made, "savings": savings.as_dict(),
+        print_json({"run": run_id, "seconds": round(seconds, 3), "report": made, "savings": to_dict(savings),
                     "out": str(out) if out else None})
     elif out is None:
         say(text)

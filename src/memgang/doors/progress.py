@@ -67,5 +67,5 @@ class Display:
 def _summary(now: Progress, word: str) -> str:
     planned = sum(step.planned for step in now.roles.values())
     failed = f", {now.failed} failed" if now.failed else ""
-    return line(f"{word}: {now.done} of {max(planned, now.done)} calls, {now.active} agents at work, {now.computed} computed, "
+    return line(f"{word}: {now.done} of {max(planned, now.done)} calls, {now.active} at work, {now.computed} computed, "
                 f"{now.hits} hits, {now.joined} joined{failed}")

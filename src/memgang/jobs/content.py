@@ -39,7 +39,8 @@ _SKIPPED_NAMES = frozenset(
     "errata references bibliography definitions glossary acronyms abbreviations toc contents index security "
     "code_of_conduct contributing credits".split())
 _HEADING = re.compile(r"(?m)^#{1,6}[ \t]+(.+?)[ \t]*$")
-_REMARK = re.compile(r"^[*_]*This (?:section|chapter|appendix|document|annex|subsection) (?:is|contains|includes both)\b[^.\n]{0,90}\.[*_]*$")
+_REMARK = re.compile(
+    r"^[*_]*This (?:section|chapter|appendix|document|annex|subsection) (?:is|contains|includes both)\b[^.\n]{0,90}\.[*_]*$")
 _MARKS = re.compile(r"(?<=\S)\s?\[\d{1,4}(?:\s*[,–-]\s*\d{1,4})*\]")
 
 

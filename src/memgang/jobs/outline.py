@@ -19,6 +19,7 @@ from memgang.jobs import content
 from memgang.model import Document, Ref
 
 SECTIONS_MAX = 24  # of one volume: more than that nobody reads
+FRONT_MAX = 8  # parts of the authors' own summary that go into that of a volume
 PARTS_MAX = 30  # in one section, if lower headings can divide it
 PARTS_WANTED = 10  # in a section that no heading decides
 SMALL_DOCUMENT_PARTS = 6
@@ -34,10 +35,11 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """Parts that are summed up together."""
+    """Parts that are summed up together. ``depth`` 1 is a main heading, 2 and 3 stand under one."""
 
     title: str
     items: tuple[Item, ...]
+    depth: int = 1
 
 
 class Volume(msgspec.Struct, frozen=True):
@@ -168,7 +170,13 @@ def _volume(title: str, members: Sequence[Document], alone: bool, keep_all: bool
         else:
             sections.extend(_merged(_by_headings(title, items), len(items)))
             front.extend(item for item, path in items if any(content.is_summary(heading) for heading in path))
-    return Volume(title, tuple(_merged(sections, 3 * SECTIONS_MAX)), tuple(front[:SMALL_DOCUMENT_PARTS]))
+    return Volume(title, tuple(_merged(sections, 3 * SECTIONS_MAX)), _ends(front))
+
+
+def _ends(front: Sequence[Item]) -> tuple[Item, ...]:
+    """The first and the last of many: what a summary begins with, and what it comes to."""
+    half = FRONT_MAX // 2
+    return tuple(front) if len(front) <= FRONT_MAX else (*front[:half], *front[-half:])
 
 
 def _items(document: Document, keep_all: bool) -> list[tuple[Item, tuple[str, ...]]]:
@@ -220,7 +228,9 @@ def _by_headings(title: str, items: Sequence[tuple[Item, tuple[str, ...]]], dept
         for path, group in groups:
             name = content.heading_text(path[level - 1]) if len(path) >= level else title
             if len(group) > PARTS_MAX:
-                sections.extend(_by_headings(name, group, level + 1))
+                lower = _by_headings(name, group, level + 1)
+                # Its own opening, if it has one, keeps its name; what stands under it is one deeper.
+                sections.extend(Section(s.title, s.items, s.depth + (s.title != name)) for s in lower)
             else:
                 sections.append(Section(name, tuple(item for item, _ in group)))
         return sections
@@ -243,7 +253,8 @@ def _merged(sections: Sequence[Section], parts: int) -> list[Section]:
         sizes[at:at + 2] = [sizes[at] + sizes[at + 1]]
     return [group[0] if len(group) == 1 else Section(
         f"{_shortened(group[0].title)} – {_shortened(group[-1].title)}",
-        tuple(item for section in group for item in section.items)) for group in groups]
+        tuple(item for section in group for item in section.items), min(section.depth for section in group))
+        for group in groups]
 
 
 def _shortened(title: str, most: int = 70) -> str:

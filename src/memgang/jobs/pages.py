@@ -30,7 +30,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """A heading and what stands under it. ``level`` 2 opens a volume, 3 is a section of it."""
+    """A heading and what stands under it. ``level`` is that of a Markdown heading: 2 opens a volume, if there are several."""
 
     title: str
     level: int
@@ -85,11 +85,11 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Chapter(msgspec.Struct, frozen=True):
-    """A volume as its team hands it in: an opening, and the sections by title."""
+    """A volume as its team hands it in: an opening, and title, depth and text of each section."""
 
     title: str
     opening: Note
-    sections: tuple[tuple[str, Note], ...]
+    sections: tuple[tuple[str, int, Note], ...]
     parts: frozenset[Ref] = frozenset()
 
 
@@ -103,12 +103,13 @@ def assemble(
     for chapter in chapters:
         if len(chapters) > 1:
             sections.append(Section(chapter.title, 2, chapter.opening.statements))
-        sections.extend(Section(name, 3 if len(chapters) > 1 else 2, note.statements)
-                        for name, note in chapter.sections if note.statements)
+        base = 2 if len(chapters) > 1 else 1
+        sections.extend(Section(name, min(6, base + depth), note.statements)
+                        for name, depth, note in chapter.sections if note.statements)
     replies = tuple(Answer(question, note.statements) for question, note in answers)
     paragraphs = _paragraphs(overview.statements, chapters)
     groups = [*(p.statements for p in paragraphs), *(a.statements for a in replies), *(s.statements for s in sections)]
-    notes = [overview, *(note for _, note in answers), *(n for c in chapters for n in (c.opening, *(m for _, m in c.sections)))]
+    notes = [overview, *(note for _, note in answers), *(n for c in chapters for n in (c.opening, *(m for *_, m in c.sections)))]
     read = [document for document in documents if document.places]
     return Report(
         title=title, overview=tuple(paragraphs), sections=tuple(sections), answers=replies,
@@ -142,8 +143,8 @@ def _unrepeated(chapters: Sequence[Chapter]) -> list[Chapter]:
 
     for chapter in chapters:
         shown = msgspec.structs.replace(
-            chapter, opening=fresh(chapter.opening), sections=tuple((name, fresh(note)) for name, note in chapter.sections))
-        said.update(s.text for note in (chapter.opening, *(n for _, n in chapter.sections)) for s in note.statements)
+            chapter, opening=fresh(chapter.opening), sections=tuple((name, depth, fresh(note)) for name, depth, note in chapter.sections))
+        said.update(s.text for note in (chapter.opening, *(n for *_, n in chapter.sections)) for s in note.statements)
         found.append(shown)
     return found
 

@@ -39,32 +39,32 @@ def for_section(title: str, notes: Sequence[Note], words: int) -> Prompt:
     """One section from the notes on its parts."""
     return Prompt(
         system=SYSTEM, passages=tuple(passage(note, title) for note in notes), words=words,
-        instruction=f"The passages are notes on the parts of the section \"{title}\", in order. Sum the section up: first what it is about, "
-                    "then what it says or requires. Merge what is said twice.")
+        instruction=f"The passages are notes on the parts of the section \"{title}\", in order. Sum the section up: first what "
+                    "it is about, then what it says or requires. Merge what is said twice.")
 
 
 def for_volume(title: str, notes: Sequence[Note], words: int) -> Prompt:
     """The opening of a volume from its sections."""
     return Prompt(
         system=SYSTEM, passages=tuple(passage(note) for note in notes), words=words,
-        instruction=f"The passages sum up the sections of \"{title}\", in order; the first may be the authors' own summary. Tell a reader who has "
-                    "time for one paragraph what this volume is for and its most important points.")
+        instruction=f"The passages sum up the sections of \"{title}\", in order; the first may be the authors' own summary. Tell "
+                    "a reader who has time for one paragraph what this volume is for and its most important points.")
 
 
 def for_overview(title: str, notes: Sequence[Note], words: int) -> Prompt:
     """The summary of everything, from the summaries of the volumes or sections."""
     return Prompt(
         system=SYSTEM, passages=tuple(passage(note) for note in notes), words=words,
-        instruction=f"The passages sum up the volumes of \"{title}\", one a passage. Write the summary of the whole: what it is for, then the most "
-                    "important points of every passage, in order. Leave no passage out.")
+        instruction=f"The passages sum up the volumes or sections of \"{title}\", in order. Write the summary of the whole: what it "
+                    "is for, then the most important points of every passage, in order. Leave no passage out.")
 
 
 def for_question(question: str, passages: Sequence[str], words: int = ANSWER_WORDS) -> Prompt:
     """The answer to one question from the parts that were found for it."""
     return Prompt(
         system=SYSTEM, passages=tuple(passages), question=question, words=words,
-        instruction="Answer the question from the passages. Begin with the answer itself, then what qualifies it: conditions, exceptions, figures. "
-                    "Where the passages disagree, say so. If they do not hold the answer, say that in one line.")
+        instruction="Answer the question from the passages. Begin with the answer itself, then what qualifies it: conditions, "
+                    "exceptions, figures. Where the passages disagree, say so. If they do not hold the answer, say that in one line.")
 
 
 def section_words(parts: int) -> int:

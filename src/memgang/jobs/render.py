@@ -108,8 +108,8 @@ def _statement(statement: Statement, numbers: Mapping[Ref, int]) -> str:
 
 
 def _source(source: Source) -> str:
-    place = [_safe(source.title), *(_safe(heading) for heading in source.headings if heading != source.title)]
-    where = " › ".join(place)
+    title = source.title if len(source.title) <= 60 else source.title[:60].rsplit(" ", 1)[0] + " …"
+    where = " › ".join(_safe(place) for place in (title, *(h for h in source.headings if h != source.title)))
     if source.page:
         where += f", p. {source.page}" + (f"–{source.page_end}" if source.page_end > source.page else "")
     elif source.line:

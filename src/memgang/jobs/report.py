@@ -19,8 +19,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -56,8 +57,8 @@ async def report(
 ) -> Report:
     """Read the sources and write one report: a summary of the whole and an answer to each question.
 
-    ``agents`` is how many work at once, over all teams; without ``overview`` the questions alone are answered. The report is put into the space; two runs over the same
-    documents give the same one. Parts whose work failed, and sources that cannot be read, are named in it.
+    ``agents`` is how many work at once, over all teams; without ``overview`` the questions alone
+    are answered. The report is put into the space; two runs over the same documents give the same one. Parts whose work failed, and sources that cannot be read, are named in it.
 
     Raises:
         ReadError: nothing could be read, or there is no text in what could.
@@ -99,8 +100,9 @@ async def _written(gang: Gang, teams: Sequence[Team], asked: Sequence[str], over
             await gang.phase("answer")
         return made
 
-    answering = [team.answer(question) for team, question in zip(others, asked, strict=True)]
-    (summary, chapters), *answers = await together([reduced(), *answering])
+    works: list[Coroutine[Any, Any, Any]] = [reduced()]
+    works += [team.answer(question) for team, question in zip(others, asked, strict=True)]
+    (summary, chapters), *answers = await together(works)
     made = pages.assemble(
         first.outline.title, summary, chapters, list(zip(asked, answers, strict=True)), first.reading.documents,
         first.reading.unreadable, _failed(teams), len(first.outline.items), gang.model.name)
@@ -218,10 +220,7 @@ class Team:
         """Notes to sections, sections to volumes, volumes to the overview."""
         made = await asyncio.gather(*(self._volume(volume) for volume in self.outline.volumes))
         chapters = [chapter for chapter, _ in made]
-        if len(made) == 1:
-            _, below = made[0]
-        else:
-            below = [opening for _, (opening, *_) in made if opening is not None]
+        below = [ref for _, refs in made for ref in refs]
         overview = await self._reduced(self.roles.overview, below, self.outline.title, prompts.OVERVIEW_WORDS, "the summary")
         return await self._note(overview), chapters
 
@@ -236,19 +235,22 @@ class Team:
             return Note((), question)
 
     async def _volume(self, volume: Volume) -> tuple[Chapter, list[Ref | None]]:
-        """One volume: its sections side by side, then its opening. The opening's reference is first, if one is needed."""
+        """One volume: its sections side by side, then its opening; and the notes the overview is made of.
+
+        These are the openings of the volumes, or, of a single one, what its opening would have been made of.
+        """
         sections = await asyncio.gather(*(self._section(section) for section in volume.sections))
+        front = [self.notes[item] for item in volume.front if item in self.notes]
         alone = len(self.outline.volumes) == 1
         opening: Ref | None = None
         if not alone:
-            front = [self.notes[item] for item in volume.front if item in self.notes]
             opening = await self._reduced(
                 self.roles.volume, [*front, *sections], volume.title, prompts.VOLUME_WORDS, f"the summary of {volume.title}")
         notes = [await self._note(ref) for ref in sections]
         parts = frozenset(item.ref for group in (volume.front, *(s.items for s in volume.sections)) for item in group)
         chapter = Chapter(volume.title, await self._note(opening),
-                          tuple((section.title, note) for section, note in zip(volume.sections, notes, strict=True)), parts)
-        return chapter, list(sections) if alone else [opening]
+                          tuple((s.title, s.depth, note) for s, note in zip(volume.sections, notes, strict=True)), parts)
+        return chapter, [*front, *sections] if alone else [opening]
 
     async def _section(self, section: Section) -> Ref | None:
         refs = [self.notes[item] for item in section.items if item in self.notes]

@@ -37,7 +37,8 @@ class Statement(msgspec.Struct, frozen=True):
 class Note(msgspec.Struct, frozen=True):
     """What one agent has to say about one part, section, volume or question, in the order of the source.
 
-    ``title`` is what it is about, empty for a part, whose text says that itself. ``dropped`` counts citations of passages that do not exist: a sign of a model that invents.
+    ``title`` is what it is about, empty for a part, whose text says that itself. ``dropped`` counts citations of
+    passages that do not exist: a sign of a model that invents.
     """
 
     statements: tuple[Statement, ...] = ()

@@ -30,12 +30,14 @@ _STANDING = re.compile(
 _PURPOSE = re.compile(
     r"(?:This|These|The present) (?:\w+ )?(?:document|report|guideline|publication|volume|paper|recommendation|standard"
     r"|book|study|specification)s?\b.{0,80}?\b(?:provides?|describes?|defines?|addresses|sets?|presents?|examines?|covers?"
-    r"|specif(?:y|ies)|explains?|reports?|establish(?:es)?|supersedes?|is about)\b",
+    r"|specif(?:y|ies)|explains?|reports?|establish(?:es)?|supersedes?|summari[sz]es?|reviews?|analy[sz]es?"
+    r"|is about)\b",
     re.IGNORECASE,
 )
 _CONNECTED = re.compile(
     r"(?:However|Therefore|Thus|Also|Additionally|Moreover|Furthermore|Similarly|Hence|Nevertheless|Instead"
-    r"|In addition|As such|In (?:this|that|these|those) (?:model|approach|scenario|way|context|regard|respect|example)s?|And|But|Or|So|Consequently|Likewise|Otherwise|In this case|In these cases"
+    r"|In addition|As such|And|But|Or|So|Consequently|Likewise|Otherwise|In this case|In these cases"
+    r"|In (?:this|that|these|those) (?:model|approach|scenario|way|context|regard|respect|example)s?"
     r"|In such cases|Then|Yet|Rather|Conversely)\b"
 )
 _EXAMPLE = re.compile(r"(?:For example|For instance|As an example|E\.g\.|Note|Nota)\b", re.IGNORECASE)
@@ -68,11 +70,13 @@ _BOILERPLATE = re.compile(
 _ELSEWHERE = re.compile(
     r"(?:Consult|See|Refer to|For (?:more|further|additional) (?:information|details?))\b"
     r"|(?:Sections?|Tables?|Figures?|Appendix|Chapters?|Step) (?:\d|[A-Z]\b)"
-    r"|.*\b(?:is|are) (?:\w+ )?(?:covered|described|discussed|defined|identified|specified|provided|listed|given|detailed"
-    r"|addressed|explained|summari[sz]ed|outlined|shown|found) in (?:[Ss]ection|[Tt]able|[Ff]igure|[Aa]ppendix|[Cc]hapter|SP \d|RFC|\[)"
-    r"|.*\b(?:can|may) be found (?:in|at)\b|.*\b(?:the (?:above|preceding)|above-mentioned)\b|.*\bas (?:shown|depicted|illustrated) in\b"
+    r"|.*\b(?:is|are) (?:\w+ )?(?:covered|described|discussed|defined|identified|specified|provided|listed|given"
+    r"|detailed|addressed|explained|summari[sz]ed|outlined|shown|found|available) (?:below|in (?:the|[Ss]ection|[Tt]able"
+    r"|[Ff]igure|[Aa]ppendix|[Cc]hapter|SP \d|RFC|\[))|.*\b(?:can|may) be found (?:in|at)\b|.*\bthe (?:above|preceding)\b"
+    r"|.*\b(?:discussed|described|listed|given|shown) below\b|.*\bas (?:shown|depicted|illustrated) in\b|.*— see\b"
 )
-# The rest of a list item whose beginning stands above the list ("SHALL be erased at log-out."), or a label with its gloss.
+# The rest of a list item whose beginning stands above the list ("SHALL be erased at log-out."), or a label with its
+# gloss ("Time validation: ensuring that ...").
 _REMAINDER = re.compile(r"(?:SHALL|SHOULD|MAY|MUST|CAN)\b(?!.*\?$)|[A-Z][\w-]*(?: [\w-]+){0,3}: [a-z]+ing\b")
 
 

@@ -16,6 +16,8 @@ PURPOSE_BONUS = 1.6  # for a sentence that says what its document is for
 SAID_AGAIN = 0.55  # what a term is still worth to a summary each time it has been said
 CARRIED = 0.35  # of its own value that a sentence passes on to one that leans on it ("However, ...")
 
+LAST_WORDS = 0.35  # share of the words from which on a sentence may be a mere filler
+FILLER = 0.6  # it is one if the best sentence, too long to fit, is so much better
 TITLE_BONUS = 0.5  # for a sentence that has every word of its heading
 
 
@@ -67,7 +69,7 @@ def for_summary(index: Index, usable: Sequence[Candidate], words: int) -> list[C
         )
         return reads * lead * turn * titled * fresh / (candidate.words + 12)
 
-    return _greedy(usable, gain, words)
+    return _greedy(usable, gain, words, fill=False)
 
 
 def _follows(candidate: Candidate, chosen: Sequence[Candidate]) -> bool:
@@ -76,8 +78,9 @@ def _follows(candidate: Candidate, chosen: Sequence[Candidate]) -> bool:
 
 
 def _greedy(
-    usable: Sequence[Candidate], gain: Callable[[Candidate, Sequence[Candidate]], float], words: int
+    usable: Sequence[Candidate], gain: Callable[[Candidate, Sequence[Candidate]], float], words: int, fill: bool = True
 ) -> list[Candidate]:
+    """The best one after the other. Without ``fill``, the last words are not spent on what only happens to be short."""
     chosen: list[Candidate] = []
     left = words
     open_ = list(usable)
@@ -86,7 +89,10 @@ def _greedy(
         if not fitting:
             break
         best = max(fitting, key=lambda c: (gain(c, chosen), -c.place))
-        if gain(best, chosen) <= 0:
+        worth = gain(best, chosen)
+        if worth <= 0:
+            break
+        if not fill and left < words * LAST_WORDS and worth < FILLER * max(gain(c, chosen) for c in open_):
             break
         left -= _cost(best, chosen)
         chosen.append(best)
