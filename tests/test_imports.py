@@ -22,6 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "store",
         "recall",
         "space",
+        "blocking",
         "savings",
         "explain",
         "parameters reading",

@@ -6,6 +6,7 @@ of all the processes that ask at once, one computes and the others are given its
 answer. Every read and write leaves a line in a log that is only ever appended to.
 """
 
+from memgang.blocking import BlockingSpace, connect
 from memgang.errors import MemGangError
 from memgang.gang import Gang
 from memgang.model import Call, Completion, Event, MemoryObject, Prompt, Ref, Usage
@@ -13,7 +14,7 @@ from memgang.settings import Settings
 from memgang.space import Space, open
 
 __all__ = [
-    "Call", "Completion", "Event", "Gang", "MemGangError", "MemoryObject", "Prompt", "Ref", "Settings", "Space",
-    "Usage", "open",
+    "BlockingSpace", "Call", "Completion", "Event", "Gang", "MemGangError", "MemoryObject", "Prompt", "Ref", "Settings",
+    "Space", "Usage", "connect", "open",
 ]
 __version__ = "0.1.0"

@@ -1,0 +1,162 @@
+"""`memgang.connect`: the verbs of a space for code without an event loop. One thin wrapper, no second implementation.
+
+    with memgang.connect() as space:
+        ref = space.put("The audit found ...")
+        print(space.get(ref))
+
+All blocking spaces of a process share one event loop in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+from memgang.errors import ConfigError
+from memgang.model import Event, MemoryObject, NameVersion, Ref
+from memgang.space import TTL, Found, Space, open
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def _shared_loop() -> asyncio.AbstractEventLoop:
+    global _loop
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="memgang-loop", daemon=True).start()
+        return _loop
+
+
+def _forked() -> None:
+    global _loop, _lock
+    _loop, _lock = None, threading.Lock()  # the thread that ran it is not in the child
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class BlockingSpace:
+    """The verbs of `Space` as plain methods, which promise and raise the same. Safe to use from many threads."""
+
+    def __init__(self, space: Space, loop: asyncio.AbstractEventLoop) -> None:
+        self._space, self._loop = space, loop
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            inside = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            inside = False
+        if inside:
+            work.close()
+            raise ConfigError("a blocking space was used inside its own event loop: use `async with memgang.open()` there")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C while waiting must not leave the work behind
+            raise
+
+    def put(self, value: Any, *, name: str | None = None, ttl: TTL = None, tags: Sequence[str] = (), kind: str = "other",
+            media_type: str | None = None) -> Ref:
+        """See `Space.put`."""
+        return self._wait(self._space.put(value, name=name, ttl=ttl, tags=tags, kind=kind, media_type=media_type))
+
+    def put_many(self, values: Sequence[Any], *, ttl: TTL = None, tags: Sequence[str] = (), kind: str = "other") -> list[Ref]:
+        """See `Space.put_many`."""
+        return self._wait(self._space.put_many(values, ttl=ttl, tags=tags, kind=kind))
+
+    def get(self, ref: str, type: Any = None) -> Any:
+        """See `Space.get`."""
+        return self._wait(self._space.get(ref, type))
+
+    def get_many(self, refs: Sequence[str], type: Any = None) -> list[Any]:
+        """See `Space.get_many`."""
+        return self._wait(self._space.get_many(refs, type))
+
+    def describe(self, ref: str) -> MemoryObject:
+        """See `Space.describe`."""
+        return self._wait(self._space.describe(ref))
+
+    def set_name(self, name: str, ref: Ref | None, *, expect: int | None = None) -> int:
+        """See `Space.set_name`."""
+        return self._wait(self._space.set_name(name, ref, expect=expect))
+
+    def resolve(self, text: str) -> Ref:
+        """See `Space.resolve`."""
+        return self._wait(self._space.resolve(text))
+
+    def history(self, name: str, limit: int = 1000) -> list[NameVersion]:
+        """See `Space.history`."""
+        return self._wait(self._space.history(name, limit))
+
+    def names(self, prefix: str = "") -> dict[str, Ref]:
+        """See `Space.names`."""
+        return self._wait(self._space.names(prefix))
+
+    def pin(self, ref: str, ttl: TTL = "1h", holder: str | None = None) -> int:
+        """See `Space.pin`."""
+        return self._wait(self._space.pin(ref, ttl, holder))
+
+    def unpin(self, ref: str, holder: str | None = None) -> None:
+        """See `Space.unpin`."""
+        self._wait(self._space.unpin(ref, holder))
+
+    def forget(self, ref: str, reason: str = "") -> bool:
+        """See `Space.forget`."""
+        return self._wait(self._space.forget(ref, reason))
+
+    def find(self, **filters: Any) -> Found:
+        """See `Space.find`."""
+        return self._wait(self._space.find(**filters))
+
+    def stats(self) -> dict[str, int]:
+        """See `Space.stats`."""
+        return self._wait(self._space.stats())
+
+    def events(self, cursor: str = "", *, run: str | None = None) -> Iterator[Event]:
+        """See `Space.events`; all that are there now."""
+        async def all_of_them() -> list[Event]:
+            return [event async for event in self._space.events(cursor, run=run)]
+
+        return iter(self._wait(all_of_them()))
+
+    def once(self, function: Callable[..., T] | None = None, **options: Any) -> Any:
+        """See `Space.once`; the decorated function is called as a plain one, also where it is async itself."""
+        if function is None:
+            return functools.partial(self.once, **options)
+        recalled = self._space.once(function, **options)
+
+        @functools.wraps(function)
+        def waited(*args: Any, **kwargs: Any) -> Any:
+            return self._wait(recalled(*args, **kwargs))
+
+        return waited
+
+    def close(self) -> None:
+        """Write what waits and leave. The memory stays."""
+        self._wait(self._space.aclose())
+
+    def __enter__(self) -> BlockingSpace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(url: str | None = None, space: str | None = None, agent: str | None = None, **settings: Any) -> BlockingSpace:
+    """Open a space for code without an event loop; use it with ``with``, or `close` it. Takes and raises what `open` does."""
+    opening = open(url, space, agent, **settings)
+    loop = _shared_loop()
+
+    async def opened() -> Space:
+        return await opening
+
+    return BlockingSpace(asyncio.run_coroutine_threadsafe(opened(), loop).result(), loop)
