@@ -233,7 +233,8 @@ class Agent:
         call = self._call(bound)
         recalled: Recalled | None = None
         async with self._worker() as worker:
-            task = crew.space.key(call)[:12]
+            formed = crew.space.form(call)
+            task = formed.key[:12]
             with crew.space.acting_as(agent=worker, role=self.role, run=crew.run, task=task):
                 if worker not in crew.present:
                     crew.present[worker] = self.role
@@ -241,7 +242,7 @@ class Agent:
                 try:
                     if self.share:
                         recalled = await crew.space.recall(
-                            call, functools.partial(self._perform, bound), ttl=self._ttl, kind=self.kind)
+                            call, functools.partial(self._perform, bound), ttl=self._ttl, kind=self.kind, formed=formed)
                         done: Recalled | tuple[Ref, Any] = recalled
                     else:
                         done = await self._unshared(bound)

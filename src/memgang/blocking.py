@@ -157,6 +157,7 @@ def connect(url: str | None = None, space: str | None = None, agent: str | None 
     loop = _shared_loop()
 
     async def opened() -> Space:
-        return await opening
+        found: Space = await opening
+        return found
 
     return BlockingSpace(asyncio.run_coroutine_threadsafe(opened(), loop).result(), loop)

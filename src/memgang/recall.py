@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -128,6 +128,13 @@ class _Flight:
     waiters: int = 0
 
 
+class Formed(NamedTuple):
+    """A call in canonical form, and its key."""
+
+    canonical: bytes
+    key: str
+
+
 class Recaller:
     """All recalls of one Space; in front of the server, the flights of this process."""
 
@@ -136,14 +143,15 @@ class Recaller:
         self._settings = store.settings
         self._running: dict[str, _Flight] = {}
 
-    def key(self, call: Call) -> str:
-        """The key of a call: keyed with the secret of the space, so that it cannot be guessed from outside."""
-        return call_key(canonical(call, self._store.keys.space), self._store.keys.secret)
+    def form(self, call: Call) -> Formed:
+        """The canonical form of a call, and its key: keyed with the secret of the space, so that it cannot be guessed."""
+        form = canonical(call, self._store.keys.space)
+        return Formed(form, call_key(form, self._store.keys.secret))
 
     async def recall(
         self, call: Call, compute: Callable[[], Awaitable[Any]], *, context: Context, ttl_ms: int, kind: str = "other",
         pos: float | None = None, tags: tuple[str, ...] = (), check: Check | None = None,
-        validate: Callable[[], bytes] | None = None,
+        validate: Callable[[], bytes] | None = None, formed: Formed | None = None,
     ) -> Recalled:
         """The answer of the call, computed by at most one of all who ask.
 
@@ -153,8 +161,8 @@ class Recaller:
             StoreUnavailable: the server is away and ``fail="closed"``.
         """
         started = time.perf_counter()
-        form = canonical(call, self._store.keys.space)
-        order = _Order(call, call_key(form, self._store.keys.secret), form, compute, context, ttl_ms, kind, pos, tags,
+        form, key = formed or self.form(call)
+        order = _Order(call, key, form, compute, context, ttl_ms, kind, pos, tags,
                        check, validate)
         work = current_work.get()
         result = await self._share(order)

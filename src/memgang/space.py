@@ -25,7 +25,7 @@ from memgang.canonical import argument, version_of
 from memgang.codec import decode, encode, parse_ttl
 from memgang.errors import ConfigError, Conflict, IntegrityError, MemGangError, StoreFull, TooLarge, UnknownReference
 from memgang.model import Call, Context, Event, MemoryObject, NameVersion, Ref, Usage, current_context, current_work
-from memgang.recall import Check, Recalled, Recaller
+from memgang.recall import Check, Formed, Recalled, Recaller
 from memgang.settings import Settings
 from memgang.store import log as logs
 from memgang.store import scripts
@@ -415,7 +415,7 @@ class Space:
     async def recall(
         self, call: Call, compute: Callable[[], Awaitable[Any]], *, ttl: TTL | int = "default", kind: str = "other",
         pos: float | None = None, tags: Sequence[str] = (), check: Check | None = None,
-        validate: Callable[[], bytes] | None = None,
+        validate: Callable[[], bytes] | None = None, formed: Formed | None = None,
     ) -> Recalled:
         """The call's answer: recalled if anybody has computed it, else computed by exactly one of all who ask.
 
@@ -425,14 +425,18 @@ class Space:
         ttl_ms = self.settings.answer_ttl_ms if ttl == "default" else parse_ttl(ttl)
         recalled = await self._recaller.recall(
             call, compute, context=self.context, ttl_ms=ttl_ms, kind=kind, pos=pos, tags=tuple(tags), check=check,
-            validate=validate)
+            validate=validate, formed=formed)
         if self.settings.audit == "strict":
             await self._store.log.flush()
         return recalled
 
     def key(self, call: Call) -> str:
         """The key a call has in this space."""
-        return self._recaller.key(call)
+        return self._recaller.form(call).key
+
+    def form(self, call: Call) -> Formed:
+        """The call in canonical form with its key, for who needs the key and then recalls the same call."""
+        return self._recaller.form(call)
 
     def once(
         self, function: Callable[P, Any] | None = None, *, ttl: TTL | int = "default", deps: Sequence[Any] = (),

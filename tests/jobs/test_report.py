@@ -171,6 +171,32 @@ async def test_one_bad_part_is_named_and_does_not_sink_the_run(space: Space, two
     assert gang.failures
 
 
+async def test_a_question_whose_work_failed_is_named_and_the_rest_is_there(space: Space, two_volumes: Path) -> None:
+    """Not the same as a question to which nothing was found."""
+    def refuses(prompt: Prompt) -> str:
+        if prompt.question.startswith("Which"):
+            raise ModelError("scripted", "permanent", "content_filter", "the question was refused")
+        return first_sentences(prompt)
+
+    made = await report(
+        Gang(space, llm=Scripted("scripted-bad-question", refuses)), [str(two_volumes)], ["Which fee is due?", "What does a ship pay?"])
+
+    assert [answer.failed for answer in made.answers] == [True, False]
+    assert made.answers[1].statements
+    assert [f.place for f in made.failures] == ["the answer to “Which fee is due?”"]
+
+
+async def test_a_short_text_is_not_said_twice(space: Space, tmp_path: Path) -> None:
+    """Where the summary is all there is to say, no section says it again."""
+    (tmp_path / "plan.md").write_text("# Plan\n\nThe bridge over the river will be repaired in May. It costs four thousand pounds.\n")
+
+    made = await report(Gang(space, llm="extractive"), [str(tmp_path / "plan.md")])
+
+    assert [s.text for s in made.overview[0].statements] == [
+        "The bridge over the river will be repaired in May.", "It costs four thousand pounds."]
+    assert made.sections == ()
+
+
 async def test_an_unreadable_file_is_named_with_its_reason(space: Space, two_volumes: Path) -> None:
     """And the others are read."""
     (two_volumes / "alpha" / "broken.pdf").write_bytes(b"%PDF-1.7 not really")
@@ -203,6 +229,36 @@ async def test_a_wrong_key_stops_the_run_at_once(space: Space, two_volumes: Path
 
     with pytest.raises(ModelError, match="key is wrong"):
         await report(Gang(space, llm=model, concurrency=2), [str(two_volumes)], agents=2)
+
+
+async def test_a_quota_that_runs_out_while_reducing_stops_the_run_too(space: Space, two_volumes: Path) -> None:
+    """The caller's own trouble is no hole in the report."""
+    def spent(prompt: Prompt) -> str:
+        if not prompt.instruction.startswith("Note"):
+            raise ModelError("scripted", "caller", "insufficient_quota", "the quota is used up")
+        return first_sentences(prompt)
+
+    with pytest.raises(ModelError, match="quota is used up"):
+        await report(Gang(space, llm=Scripted("scripted-quota", spent)), [str(two_volumes)])
+
+
+async def test_companion_volumes_do_not_print_the_same_sentence_twice(space: Space, two_volumes: Path) -> None:
+    """What the first volume has said stands there; a section never becomes empty for it."""
+    shared = "Every harbour in this series has a master, a pilot and an office, as the act of 1894 demands."
+    for name in ("alpha", "beta"):
+        file = two_volumes / name / "s1.md"
+        file.write_text(file.read_text().replace("# 1 Arrival\n\n", f"# 1 Arrival\n\n{shared} "))
+    scripted = Scripted("scripted-shared", lambda prompt: "\n".join(
+        f"{line} [{n}]" for n, passage in enumerate(prompt.passages, 1)
+        for line in passage.replace(". ", ".\n").splitlines() if line.endswith(".")))
+
+    made = await report(Gang(space, llm=scripted), [str(two_volumes)])
+
+    alpha = next(s for s in made.sections if (s.level, s.title) == (3, "1 Arrival"))
+    beta = [s for s in made.sections if (s.level, s.title) == (3, "1 Arrival")][1]
+    assert shared in [s.text for s in alpha.statements]
+    assert shared not in [s.text for s in beta.statements]
+    assert beta.statements
 
 
 async def test_questions_alone_are_answered_where_no_overview_is_wanted(space: Space, two_volumes: Path) -> None:

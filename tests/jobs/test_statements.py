@@ -120,6 +120,15 @@ def test_a_statement_taken_over_leads_to_the_parts_of_the_very_statement() -> No
     assert found.statements == (Statement("The budget rose by a tenth.", (two,)),)
 
 
+def test_a_statement_taken_over_does_not_cite_one_that_is_nearly_the_same() -> None:
+    """Level 1 is not level 2, and a reader who follows the number would see that."""
+    one, two = a_ref("one"), a_ref("two")
+    note = Note((Statement("At level 1 the pilot may board by night.", (one,)),
+                 Statement("At level 2 the pilot may board by night.", (two,))))
+
+    assert led_back("At level 2 the pilot may board by night. [1]", [note]).statements[0].cites == (two,)
+
+
 def test_a_statement_written_anew_leads_to_the_nearest_statements() -> None:
     """A model's own words are led back to what they share most words with."""
     one, two = a_ref("one"), a_ref("two")

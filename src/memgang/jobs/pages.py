@@ -38,10 +38,11 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A question and what the documents say to it. No statements: nothing was found."""
+    """A question and what the documents say to it. No statements: nothing was found, or the work on it failed."""
 
     question: str
     statements: tuple[Statement, ...]
+    failed: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -94,10 +95,13 @@ class Chapter(msgspec.Struct, frozen=True):
 
 
 def assemble(
-    title: str, overview: Note, chapters: Sequence[Chapter], answers: Sequence[tuple[str, Note]], documents: Sequence[Document],
+    title: str, overview: Note, chapters: Sequence[Chapter], answers: Sequence[tuple[str, Note | None]], documents: Sequence[Document],
     unreadable: Sequence[Unreadable], failures: Sequence[Failed], summed_up: int, model: str,
 ) -> Report:
-    """Put the pieces together in reading order. The opening of a volume is left out where there is only one."""
+    """Put the pieces together in reading order; an answer that is None is one whose work failed.
+
+    The opening of a volume is left out where there is only one.
+    """
     sections: list[Section] = []
     chapters = _unrepeated(chapters)
     for chapter in chapters:
@@ -106,10 +110,13 @@ def assemble(
         base = 2 if len(chapters) > 1 else 1
         sections.extend(Section(name, min(6, base + depth), note.statements)
                         for name, depth, note in chapter.sections if note.statements)
-    replies = tuple(Answer(question, note.statements) for question, note in answers)
+    if len(sections) == 1 and set(sections[0].statements) <= set(overview.statements):
+        sections = []  # a short text: the summary says it all
+    replies = tuple(Answer(q, note.statements if note is not None else (), note is None) for q, note in answers)
     paragraphs = _paragraphs(overview.statements, chapters)
     groups = [*(p.statements for p in paragraphs), *(a.statements for a in replies), *(s.statements for s in sections)]
-    notes = [overview, *(note for _, note in answers), *(n for c in chapters for n in (c.opening, *(m for *_, m in c.sections)))]
+    notes = [overview, *(note for _, note in answers if note is not None)]
+    notes += [note for chapter in chapters for note in (chapter.opening, *(n for *_, n in chapter.sections))]
     read = [document for document in documents if document.places]
     return Report(
         title=title, overview=tuple(paragraphs), sections=tuple(sections), answers=replies,

@@ -24,7 +24,7 @@ SECTION_WORDS = (60, 110)
 VOLUME_WORDS = 100
 OVERVIEW_WORDS = 260
 ANSWER_WORDS = 150
-COVERED_MAX = 8  # an overview of at most so many volumes mentions every one
+COVERED_MAX = 8  # an overview of at most so many passages mentions every one; of more, at least the first
 
 
 def for_part(text: str) -> Prompt:

@@ -41,7 +41,8 @@ def render(report: Report, savings: Savings | None = None) -> str:
     if report.answers:
         out += ["## Questions", ""]
         for answer in report.answers:
-            said = _listed(answer.statements, numbers) if answer.statements else "Nothing in the documents answers this."
+            said = _listed(answer.statements, numbers) or (
+                "The work on this question failed; see *What is missing*." if answer.failed else "Nothing was found for this question.")
             out += [f"### {_safe(answer.question)}", "", said, ""]
     for section in report.sections:
         out += [f"{'#' * section.level} {_safe(section.title)}", ""]
@@ -86,10 +87,15 @@ def _figures(savings: Savings) -> list[str]:
 
 def _basis(figures: Figures) -> str:
     """One line on what the report was made from and by whom."""
-    parts = f"{figures.documents} document{'s' if figures.documents != 1 else ''}, {figures.parts} parts"
+    parts = f"{_counted(figures.documents, 'document')}, {_counted(figures.parts, 'part')}"
     by = SELECTS if figures.model == "extractive" else WRITES.format(model=_code(figures.model))
-    invented = (f" {figures.invented_citations} citations that the model made up were taken out." if figures.invented_citations else "")
+    made_up = figures.invented_citations
+    invented = f" {_counted(made_up, 'citation')} of passages that do not exist taken out." if made_up else ""
     return f"Read: {parts}. {by}{invented}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,d} {what}{'' if number == 1 else 's'}"
 
 
 def _said(statements: Sequence[Statement], numbers: Mapping[Ref, int]) -> str:

@@ -57,8 +57,9 @@ async def report(
 ) -> Report:
     """Read the sources and write one report: a summary of the whole and an answer to each question.
 
-    ``agents`` is how many work at once, over all teams; without ``overview`` the questions alone
-    are answered. The report is put into the space; two runs over the same documents give the same one. Parts whose work failed, and sources that cannot be read, are named in it.
+    ``agents`` is how many work at once, over all teams; without ``overview`` the questions alone are answered. The
+    report is put into the space; two runs over the same documents give the same one. Parts whose work failed, and
+    sources that cannot be read, are named in it.
 
     Raises:
         ReadError: nothing could be read, or there is no text in what could.
@@ -146,8 +147,11 @@ class Roles:
                 return Note((), title)
             answer = await gang.llm(prompts.for_overview(title, said, words))
             whole = prompts.led_back(answer, said, title)
-            # A summary of four volumes that is silent about one is not a summary: ask for that one alone.
-            for index in prompts.unmentioned(answer, len(said)) if len(said) <= prompts.COVERED_MAX else ():
+            # A summary of four volumes that is silent about one is not a summary: ask for that one alone. Of many
+            # passages only the first must be there, in which a document says what it is about.
+            for index in prompts.unmentioned(answer, len(said)):
+                if index and len(said) > prompts.COVERED_MAX:
+                    break
                 more = await gang.llm(prompts.for_overview(title, [said[index]], max(40, words // len(said))))
                 whole = prompts.joined(whole, prompts.led_back(more, [said[index]]), said, index)
             return whole
@@ -224,15 +228,15 @@ class Team:
         overview = await self._reduced(self.roles.overview, below, self.outline.title, prompts.OVERVIEW_WORDS, "the summary")
         return await self._note(overview), chapters
 
-    async def answer(self, question: str) -> Note:
-        """Find the parts a question is about and answer it from them."""
+    async def answer(self, question: str) -> Note | None:
+        """Find the parts a question is about and answer it from them. None where that failed."""
         shelf = await self.gang.space.put(
             Shelf(self.outline.spots, tuple((item.ref, note) for item, note in self.notes.items())), kind="partition")
         try:
             return await self._note(await self.roles.answer.ref(question, await self.roles.find.ref(question, shelf)))
         except MemGangError as error:
             self._missing(f"the answer to “{question}”", error)
-            return Note((), question)
+            return None
 
     async def _volume(self, volume: Volume) -> tuple[Chapter, list[Ref | None]]:
         """One volume: its sections side by side, then its opening; and the notes the overview is made of.

@@ -40,9 +40,11 @@ end
 local new = string.format('%.0f', math.max(num(fence) + 1, T[1] * 1000000 + T[2]))
 redis.call('HSET', f, 'state', 'running', 'owner', ARGV[3], 'inc', ARGV[4], 'who', ARGV[1], 'fence', new, 'until', now + lease,
   'lease', lease, 'hold', ARGV[7], 'attempt', n, 'since', now, 'streamed', 0)
-redis.call('HDEL', f, 'answer', 'expires', 'ttl', 'valid', 'usage', 'resume', 'pause')
-if n == 1 then redis.call('HDEL', f, 'error') end                 -- else kept: the last attempt's error
-redis.call('UNLINK', KEYS[4])
+if state then                                                     -- of an earlier attempt or answer
+  redis.call('HDEL', f, 'answer', 'expires', 'ttl', 'valid', 'usage', 'resume', 'pause')
+  if n == 1 then redis.call('HDEL', f, 'error') end               -- else kept: the last attempt's error
+  redis.call('UNLINK', KEYS[4])
+end
 redis.call('PEXPIRE', f, math.max(20 * lease, 2 * tonumber(ARGV[7]), 600000))   -- collects garbage, decides nothing
 log(state == 'running' and 'taken' or 'claimed', name(f), new)
 if state == 'running' then
