@@ -41,10 +41,10 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 demo: $(VENV)/.core
 	@mkdir -p build
 	$(RUN)/memgang run examples/nist-800-63-3 --space demo \
-	  -q 'What does identity proofing at IAL2 require?' \
-	  -q 'When must a memorized secret be changed, and what rules may be imposed on it?' \
-	  -q 'How does federation protect the privacy of subscribers?' \
-	  -q 'How does an agency choose its assurance levels?' \
+	  -q 'What must an agency consider when it selects assurance levels?' \
+	  -q 'What does knowledge-based verification require?' \
+	  -q 'How long must a memorized secret be?' \
+	  -q 'What is a holder-of-key assertion?' \
 	  --title 'NIST SP 800-63-3, Digital Identity Guidelines' --out build/demo-report.md
 
 test: $(VENV)/.dev

@@ -24,7 +24,8 @@ def private_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     home = tmp_path_factory.mktemp("memgang")
     names = {"MEMGANG_STATE_DIR": str(home / "state"), "MEMGANG_RUNTIME_DIR": str(home / "run")}
     for name in list(os.environ):
-        if name.startswith(("MEMGANG_", "OPENAI_")):
+        # MEMGANG_SERVER stays: `make test MEMGANG_SERVER=/usr/bin/redis-server` runs all on another server.
+        if name.startswith(("MEMGANG_", "OPENAI_")) and name != "MEMGANG_SERVER":
             del os.environ[name]
     os.environ.update(names)
     lodging = Lodging.enter(Settings.load())  # stays until the end, so that no test pays for a start

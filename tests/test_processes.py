@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,11 +112,20 @@ async def test_two_processes_of_twenty_writes_leave_forty_versions(
         assert [v.version for v in history] == sorted({v.version for v in history}, reverse=True)
 
 
+@pytest.mark.parametrize("binary", ["", "redis-server", "valkey-server"])
 async def test_a_killed_server_comes_back_with_everything_acknowledged(
-    tmp_path: Path, opened: Callable[..., Any]
+    binary: str, tmp_path: Path, opened: Callable[..., Any]
 ) -> None:
-    """kill -9 of the embedded server between two calls: the next call restarts it, and nothing is lost."""
-    own = {"state_dir": tmp_path / "state", "runtime_dir": tmp_path / "run"}
+    """kill -9 of the embedded server between two calls: the next call restarts it, and nothing is lost.
+
+    On whatever server there is: Redis 7.0 once came back empty, because it loads what scripts wrote with the
+    rights of the default user, which had none.
+    """
+    own: dict[str, Any] = {"state_dir": tmp_path / "state", "runtime_dir": tmp_path / "run"}
+    if binary:
+        own["server"] = shutil.which(binary)
+        if own["server"] is None:
+            pytest.skip(f"there is no {binary} on PATH")
     async with opened(**own) as space:
         refs = await space.put_many([f"value {i}" for i in range(500)])
         pid = server.status(Settings.load(**own)).pid

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import re
 import time
@@ -30,6 +31,7 @@ from memgang.errors import (
     StoreFull,
     StoreUnavailable,
     TooLarge,
+    UnknownReference,
     WorkFailed,
 )
 from memgang.model import (
@@ -59,6 +61,8 @@ Check = Callable[[bytes], Awaitable[bool]]
 # An answer's object outlives the answer by this, so that no answer points at what has just expired.
 OUTLIVES_MS = 60_000
 BACKOFF_MS = 200
+CLOSE_S = 5.0
+PUT_AGAIN = 3  # times, where an object is gone before the answer points at it
 ERROR_BYTES_MAX = 1_000
 _SECRET = re.compile(r"(?i)\b(sk-[A-Za-z0-9_-]{6,}|bearer\s+\S+|(?:api[_-]?key|token|password)\s*[=:]\s*\S+)")
 
@@ -107,6 +111,7 @@ class _Order:
     validate: Callable[[], bytes] | None
     waiting_s: float = 0.0
     own: Usage = NO_USAGE  # of the attempt under way, as far as it came
+    made: tuple[Any, Usage, Usage, Work] | None = None  # what was paid for: not paid again when the server goes away
 
     def note(self, model: str = "", own: Usage = NO_USAGE, outline: str = "") -> bytes:
         """What the log is told of this call. Its outline goes with the end of the work, not with each claim:
@@ -142,6 +147,16 @@ class Recaller:
         self._store = store
         self._settings = store.settings
         self._running: dict[str, _Flight] = {}
+        self._closed = False
+
+    async def aclose(self) -> None:
+        """Cancel the work that is led here and give its claims up, so that nobody waits for their leases."""
+        self._closed = True
+        running = [flight.task for flight in self._running.values()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=CLOSE_S)  # work that will not be cancelled is left to its lease
 
     def form(self, call: Call) -> Formed:
         """The canonical form of a call, and its key: keyed with the secret of the space, so that it cannot be guessed."""
@@ -174,21 +189,31 @@ class Recaller:
 
     async def _share(self, order: _Order) -> Recalled:
         """Collapse the calls of this process for one key into one; its key is free again when it ends."""
+        caller = asyncio.current_task()
+        assert caller is not None
+        cancelled = caller.cancelling()
         while True:
+            if self._closed:
+                raise StoreUnavailable("this space is closed")
             flight = self._running.get(order.key)
-            leading = flight is None
-            if flight is None:
+            # One that has just ended is not joined, though its callback is still to come: awaiting it gives
+            # nobody a turn, so its failure would be met again and again, for ever.
+            leading = flight is None or flight.task.done()
+            if flight is None or flight.task.done():
                 flight = _Flight(asyncio.create_task(self._fly(order)), order.context.who)
                 self._running[order.key] = flight
-                flight.task.add_done_callback(lambda _: self._running.pop(order.key, None))
+                flight.task.add_done_callback(functools.partial(self._landed, order.key))
             flight.waiters += 1
             began = time.perf_counter()
             try:
                 # Shielded: one impatient caller must not cancel what the others wait for.
                 result = await asyncio.shield(flight.task)
             except asyncio.CancelledError:
-                if flight.task.cancelled() and not leading:
-                    continue  # its leader was cancelled, we were not: ask again
+                if flight.task.cancelled() and caller.cancelling() == cancelled:  # it was, we were not
+                    if self._closed:
+                        raise StoreUnavailable("this space was closed while the work was under way") from None
+                    if not leading:
+                        continue  # ask again
                 if flight.waiters == 1 and self._settings.on_abandon == "cancel":
                     flight.task.cancel()
                 raise
@@ -205,14 +230,18 @@ class Recaller:
             return Recalled(result.ref, "joined", result.usage, result.degraded, flight.who, result.pos,
                             result.encoded, self._store.objects.get)
 
+    def _landed(self, key: str, task: asyncio.Task[Recalled]) -> None:
+        if key in self._running and self._running[key].task is task:
+            del self._running[key]
+
     async def _fly(self, order: _Order) -> Recalled:
         try:
             return await self._ask(order)
         except StoreUnavailable:
-            if self._settings.fail == "closed":
+            if self._settings.fail == "closed" or self._closed:
                 raise
             # Without a server there is still one flight in this process, and its answer is marked.
-            value, usage, _own, work = await self._compute(order)
+            value, usage, _own, work = order.made or await self._compute(order)
             encoded = encode(value)
             return Recalled(ref_of(*encoded), "computed", usage, True, order.context.who, self._place(order, work), encoded)
 
@@ -299,7 +328,8 @@ class Recaller:
         store, context = self._store, order.context
         store.beats.keep(order.key, who=context.who, owner=owner, fence=claimed.fence)
         try:
-            value, usage, own, work = await self._compute(order)
+            order.made = None
+            value, usage, own, work = order.made = await self._compute(order)
             encoded = encode(value)
             validator = order.validate() if order.validate is not None else b""
 
@@ -322,12 +352,19 @@ class Recaller:
             return None
         finally:
             store.beats.leave(owner)
-        fence, command = claimed.fence, commit(ref)
+        fence, command, gone = claimed.fence, commit(ref), 0
         while True:
             try:
                 await scripts.commit(store.wire, command, order.key, fence, sent)
                 return Recalled(ref, "computed", usage, by=context.who, pos=self._place(order, work), encoded=encoded,
                                 fetch=store.objects.get)
+            except UnknownReference:
+                # Forgotten by somebody, or lost with the server's data, before the answer could point at it.
+                if gone == PUT_AGAIN:
+                    raise
+                gone += 1
+                await self._keep(order, encoded, work, usage, None)
+                sent = None
             except Fenced:
                 # Paid for, and overtaken: the winner's answer counts. Where nobody won yet we publish ours
                 # under a new fence; where somebody is at it, ours is returned and not remembered.

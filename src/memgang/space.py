@@ -484,7 +484,8 @@ class Space:
         self._store.log.add("refused", self.context, text=text[:200])
 
     async def aclose(self) -> None:
-        """Write what waits and leave. The space and its memory stay."""
+        """Give up what is under way, write what waits and leave. The space and its memory stay."""
+        await self._recaller.aclose()
         await self._store.aclose()
 
     async def _guard(self, work: Awaitable[T]) -> T:

@@ -53,6 +53,7 @@ def run(
             with Display(gang):
                 async with gang.run(title or ", ".join(sources)[:120], command=command) as current:
                     made = await report(gang, sources, question or (), title=title, agents=agents)
+                    current.result = await opened.put(made, kind="report")  # there already: this is its reference
             return made, await gang.savings(), current.id
 
     made, savings, run_id = asyncio.run(work())

@@ -48,12 +48,13 @@ def render(report: Report, savings: Savings | None = None) -> str:
         out += [f"{'#' * section.level} {_safe(section.title)}", ""]
         if section.statements:
             out += [_said(section.statements, numbers), ""]
-    if report.unreadable or report.failures or report.remarks:
+    if report.unreadable or report.failures:
         out += ["## What is missing", ""]
         out += [f"- `{_code(u.source)}` could not be read: {_safe(u.reason)}" for u in report.unreadable]
         out += [f"- {_safe(f.place)} is missing: {_safe(f.reason)}" for f in report.failures]
-        out += [f"- {_safe(remark)}" for remark in report.remarks]
         out += [""]
+    if report.remarks:
+        out += ["## Remarks on the documents", "", *(f"- {_safe(remark)}" for remark in report.remarks), ""]
     if report.sources:
         out += ["## Sources", "", "Each number leads to a part of a document; `memgang show` with its reference prints it.", ""]
         out += [_source(source) for source in report.sources]

@@ -15,16 +15,19 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import msgspec
+from redis.exceptions import RedisError
 
 from memgang.errors import MemGangError
 from memgang.model import NO_USAGE, Context, Ref, Usage
 from memgang.store import scripts
 from memgang.store.keys import Keys
-from memgang.store.process import incarnation
+from memgang.store.process import fresh
 from memgang.store.wire import Wire
 
 RECORDS_MAX = 128  # of one batch: the bound of the script
 NOTE_BYTES_MAX = 1024
+WAITING_MAX = 100_000  # lines that are kept for a server that is away; above it the oldest are lost, and counted
+RETRY_S = 1.0
 
 
 def note(context: Context, fields: dict[str, Any] | None = None) -> bytes:
@@ -73,13 +76,19 @@ class EventLog:
         self._keys = keys
         self._flush_s = flush_ms / 1000
         self._most = flush_events
+        # Of this log, not of the process: two spaces of one process number their batches apart.
+        self._source = fresh()
         self._waiting: list[tuple[int, Context, list[Any]]] = []
+        # By shard: the batch that was sent and not confirmed. It may have arrived, so it goes again as it is.
+        self._unsent: dict[int, dict[str, Any]] = {}
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = asyncio.Lock()
         self._number: dict[int, int] = {}
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed_flushes = 0
+        self.lost = 0
 
     def server_ms(self) -> int:
         """The server's time, estimated from our own clock and the offset measured last."""
@@ -111,32 +120,72 @@ class EventLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        task = asyncio.create_task(self._flush_quietly())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if not self._closed and not self._flushing.locked():  # else whoever is at it goes on until nothing waits
+            self._spawn()
 
-    async def _flush_quietly(self) -> None:
-        with contextlib.suppress(MemGangError):  # the next batch takes them along; what is lost is counted
-            await self.flush()
+    def _spawn(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._flush())
+        self._tasks.add(task)
+        task.add_done_callback(self._flushed)
+        return task
+
+    def _flushed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: who asked for the flush is told, and the lines wait for the next one
 
     async def flush(self) -> None:
-        """Write everything that waits. Events that cannot be written stay for the next time."""
+        """Write everything that waits. Events that cannot be written stay for the next time.
+
+        Raises:
+            StoreUnavailable: the server does not answer.
+        """
+        # A caller that is cancelled leaves; the batch under way is seen through.
+        await asyncio.shield(self._spawn())
+
+    async def aclose(self) -> None:
+        """The last flush. What cannot be written now is lost."""
+        try:
+            await self.flush()
+            for shard in self._number:  # all is confirmed: nothing of ours comes twice from now on
+                with contextlib.suppress(RedisError):
+                    await self._wire.call("HDEL", self._keys.at(shard, "q"), self._source)
+        finally:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _flush(self) -> None:
         async with self._flushing:  # one batch of a shard in transit, so that a number is never overtaken
-            while self._waiting:
-                waiting, self._waiting = self._waiting, []
-                # MemGang's own overhead: the time in which somebody waited for the server.
-                overhead = self._wire.take_busy_us()
-                batches: dict[int, list[tuple[Context, list[Any]]]] = defaultdict(list)
-                for shard, context, line in waiting[: 4 * self._most]:
-                    batches[shard].append((context, line))
-                self._waiting = waiting[4 * self._most:] + self._waiting
-                try:
-                    # Batches of different shards may travel together; those of one shard go one by one.
-                    await asyncio.gather(*(self._write(shard, lines, overhead if i == 0 else 0)
-                                           for i, (shard, lines) in enumerate(batches.items())))
-                except MemGangError:
-                    self.failed_flushes += 1
-                    raise
+            try:
+                for shard in list(self._unsent):
+                    await self._send(shard)
+                await self._drain()
+            except MemGangError:
+                self.failed_flushes += 1
+                if (over := len(self._waiting) - WAITING_MAX) > 0:
+                    self.lost += over
+                    del self._waiting[:over]
+                if self._timer is None and not self._closed:
+                    self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._start_flush)
+                raise
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            # MemGang's own overhead: the time in which somebody waited for the server.
+            overhead = self._wire.take_busy_us()
+            batches: dict[int, list[tuple[Context, list[Any]]]] = defaultdict(list)
+            for shard, context, line in waiting[: 4 * self._most]:
+                batches[shard].append((context, line))
+            self._waiting = waiting[4 * self._most:] + self._waiting
+            # Batches of different shards may travel together; those of one shard go one by one. All are
+            # awaited: one that fails must not leave the others in transit behind our back.
+            for ended in await asyncio.gather(*(self._write(shard, lines, overhead if i == 0 else 0)
+                                                for i, (shard, lines) in enumerate(batches.items())),
+                                              return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
 
     async def _write(self, shard: int, lines: list[tuple[Context, list[Any]]], overhead: int) -> None:
         while lines:
@@ -164,11 +213,20 @@ class EventLog:
             number = self._number.get(shard, 0) + 1
             self._number[shard] = number
             first = next(iter(contexts))
-            await scripts.touch(
-                self._wire, self._keys, shard, who=first.who, inc=incarnation(), number=number, counters=dict(counters),
-                reads=dict(reads), events=msgspec.msgpack.encode(batch),
+            self._unsent[shard] = dict(
+                who=first.who, inc=self._source, number=number, counters=dict(counters), reads=dict(reads),
+                events=msgspec.msgpack.encode(batch),
                 contexts=msgspec.json.encode([[c.who, c.role, c.run, c.task, c.trace] for c in contexts]))
             lines = lines[taken:]
+            try:
+                await self._send(shard)
+            except BaseException:
+                self._waiting[:0] = [(shard, context, line) for context, line in lines]
+                raise
+
+    async def _send(self, shard: int) -> None:
+        await scripts.touch(self._wire, self._keys, shard, **self._unsent[shard])
+        del self._unsent[shard]
 
 
 def _count(counters: Counter[str], line: list[Any]) -> None:

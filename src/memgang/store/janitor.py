@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from memgang.errors import MemGangError
 from memgang.model import Ref
@@ -28,9 +30,35 @@ async def keep_house(wire: Wire, keys: Keys, objects: Objects, log: EventLog, se
     while True:
         with contextlib.suppress(MemGangError, RedisError):  # best effort: the next round tries again
             await log.measure_offset()
-            if await wire.call("SET", keys.janitor(keys.space), incarnation(), "NX", "PX", settings.janitor_ms * 9 // 10):
+            await hold_secret(wire, keys)
+            if await _alone(wire, keys, settings):
                 await one_round(wire, keys, objects, log, settings)
         await asyncio.sleep(settings.janitor_ms / 1000)
+
+
+async def hold_secret(wire: Wire, keys: Keys) -> None:
+    """After the server has lost its data: put the secret back, or take on that of whoever was faster.
+
+    Processes with different secrets would each compute what the others have, and not see their names.
+    """
+    config = Keys.config(keys.space)
+    held = await wire.call("HMGET", config, "secret", "shards")
+    if held == [keys.secret, str(keys.shards).encode()]:
+        return
+    put_back = [wire.call("HSETNX", config, "secret", keys.secret), wire.call("HSETNX", config, "shards", keys.shards)]
+    await asyncio.gather(*put_back)
+    secret, shards = await wire.call("HMGET", config, "secret", "shards")
+    if secret and shards:
+        keys.become(int(shards), bytes(secret))
+
+
+async def _alone(wire: Wire, keys: Keys, settings: Settings) -> bool:
+    """Whether we are the one who keeps house for now."""
+    try:
+        return bool(await wire.call(
+            "SET", keys.janitor(keys.space), incarnation(), "NX", "PX", settings.janitor_ms * 9 // 10))
+    except OutOfMemoryError:
+        return True  # a full server takes no key, and needs the sweep most; two at once do no harm
 
 
 async def one_round(wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings) -> int:
@@ -58,9 +86,18 @@ async def _trim(wire: Wire, stream: str, now: int, settings: Settings) -> None:
         page = await wire.call("XRANGE", stream, "-", "+", "COUNT", 100)
         if not page:
             return
-        ages = [(entry[0], now - int(dict(zip(entry[1][::2], entry[1][1::2], strict=True))[b"at"])) for entry in page]
-        old = [i for i, age in ages if age > settings.log_keep_hours * 3_600_000
-               or (length - cut > settings.log_entries_max and age > KEEP_AT_LEAST_MS)]
+        ages = [(entry[0], now - _at(entry[1])) for entry in page]
+        # Up to the first that stays: behind a step of the clock old ones stand after young ones.
+        most = settings.log_keep_hours * 3_600_000
+        if length - cut > settings.log_entries_max:
+            most = min(most, KEEP_AT_LEAST_MS)
+        old = [i for i, _ in itertools.takewhile(lambda aged, most=most: aged[1] > most, ages)]  # type: ignore[misc]
         if not old:
             return
         cut += int(await wire.call("XTRIM", stream, "MINID", f"{int(old[-1].split(b'-')[0]) + 1}-0"))
+
+
+def _at(fields: list[Any]) -> int:
+    """When an entry was written; 0 where it is not one of ours."""
+    at = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"at", b"")
+    return int(at) if at.isdigit() else 0

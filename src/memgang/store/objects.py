@@ -101,12 +101,12 @@ class Objects:
         step = self._settings.part_bytes
         try:
             if len(body) <= step:
-                await self._wire.call("SET", laid, body, "PX", LAID_MS)
+                await self._wire.call_wide("SET", laid, body, "PX", LAID_MS)
                 return laid, 0
             view, count = memoryview(body), 0
             for start in range(0, len(body), step):
                 # One part at a time: a gigabyte must not stand twice in our memory.
-                await self._wire.call("HSET", laid, str(count), bytes(view[start:start + step]))
+                await self._wire.call_wide("HSET", laid, str(count), bytes(view[start:start + step]))
                 await self._wire.call("PEXPIRE", laid, LAID_MS)
                 count += 1
             return laid, count
@@ -144,7 +144,7 @@ class Objects:
     async def _parts(self, ref: Ref, count: int, size: int) -> bytes:
         whole = bytearray()
         for part in range(count):
-            piece = await self._wire.call("HGET", self._keys.body(ref), str(part))
+            piece = await self._wire.call_wide("HGET", self._keys.body(ref), str(part))
             if piece is None:
                 raise ObjectLost(ref, "a part of its body is gone")
             whole += piece

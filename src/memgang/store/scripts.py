@@ -108,7 +108,21 @@ async def claim(
 ) -> Outcome:
     """Ask who computes this call. ``unusable`` is an answer the caller has checked and refuses."""
     refused = (unusable.ref.id, str(unusable.fence)) if unusable else ("", "")
-    reply = await _run(wire, "claim", _flight(keys, call), [who, note, owner, inc, lease_ms, attempts, hold_ms, *refused])
+    names = _flight(keys, call)
+    command: Command = ("EVALSHA", _sources()["claim"][1], len(names), *names,
+                        who, note, owner, inc, lease_ms, attempts, hold_ms, *refused)
+    sent = wire.call_first(*command)
+    try:
+        reply = await _answer(wire, "claim", command, asyncio.shield(sent))
+    except asyncio.CancelledError:
+        def give_up(done: asyncio.Future[Any]) -> None:
+            # It was on its way and has made us the leader of what we no longer want: others need not wait for the lease.
+            if not done.cancelled() and done.exception() is None and done.result()[0] == b"claimed":
+                gone = wire.call("EVALSHA", _sources()["release"][1], 3, *names[:3], who, note, owner, done.result()[1])
+                gone.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
+
+        sent.add_done_callback(give_up)
+        raise
     match reply:
         case [b"answered", ref, fence, expires, validator, usage, _by]:
             return Answered(Ref("mg:" + ref.decode()), int(fence), int(expires), validator, _usage(usage), _by.decode())

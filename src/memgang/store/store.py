@@ -125,7 +125,7 @@ class Store:
                 await self._janitor
         if hasattr(self, "log"):
             with contextlib.suppress(StoreUnavailable):
-                await self.log.flush()
+                await self.log.aclose()
             await asyncio.to_thread(self.beats.close)
         await self.wakeups.aclose()
         await self.wire.aclose()
