@@ -112,7 +112,7 @@ async def test_two_processes_of_twenty_writes_leave_forty_versions(
         assert [v.version for v in history] == sorted({v.version for v in history}, reverse=True)
 
 
-@pytest.mark.parametrize("binary", ["", "redis-server", "valkey-server"])
+@pytest.mark.parametrize("binary", ["", "redis-server"])
 async def test_a_killed_server_comes_back_with_everything_acknowledged(
     binary: str, tmp_path: Path, opened: Callable[..., Any]
 ) -> None:

@@ -252,3 +252,22 @@ async def test_cancelled_callers_never_cross_replies(space: Space) -> None:
     got = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(got[i] == f"value {i % 50}" for i in range(0, 2000, 2))
     assert await space.get(refs[7]) == "value 7"
+
+
+async def test_an_erased_space_leaves_no_key(opened: Callable[..., Any]) -> None:
+    """Objects, names, answers and logs of the space are gone, also over shards; other spaces are untouched."""
+    async with opened(shards=4) as space, opened(space="other-space") as other:
+        kept = await other.put("kept")
+        refs = await space.put_many([f"v{i}" for i in range(20)], tags=["t"])
+        await space.set_name("a/b", refs[0])
+        await space.get(refs[1])
+
+        @space.once
+        async def work(x: int) -> int:
+            return x
+
+        await work(1)
+        await space.erase()
+        left = [k for k in await space.store.wire.call("KEYS", "*") if b"{" + space.name.encode() in k]
+        assert left == []
+        assert await other.get(kept) == "kept"

@@ -2,14 +2,16 @@
 
 Every team gets a question (and one team the whole). Isolated, each team has a space of its own, so nothing
 it learns reaches another; shared, all have one. Both ways all teams start at once, with the same model and
-the same number of agents. What is reported comes from the ledgers of both, and beside it stands the lower
+the same number of agents a team. What is reported comes from the ledgers of both, and beside it stands the lower
 bound: every distinct prompt once. That bound is counted at the model itself, by a wrapper that knows nothing
-of spaces, so it can contradict the ledger.
+of spaces, so it can contradict the ledger. Every team has the same number of agents both ways, so isolated teams
+lose no time by standing in line: what sharing saves then is work and money first, and time where the model is slow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from memgang.errors import ConfigError, MemGangError
+from memgang.errors import ConfigError, MemGangError, StoreUnavailable
 from memgang.gang import Gang
 from memgang.jobs.report import report
 from memgang.model import NO_USAGE, Completion, LanguageModel, Prompt, Usage
@@ -38,7 +40,7 @@ class Side(msgspec.Struct, frozen=True):
     wall_s: float
     overhead_s: float
     asked: Usage
-    spaces: int
+    teams: int
     balanced: bool = True  # the books of agents and roles add up to the totals
 
     @property
@@ -66,7 +68,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
     def efficiency(self, side: Side) -> float:
         """Time spent in work over the time that all agents of the side had."""
-        had = side.wall_s * self.agents * side.spaces
+        had = side.wall_s * self.agents * side.teams
         return side.usage.ms / 1000 / had if had else 0.0
 
     def at_lower_bound(self) -> bool:
@@ -140,7 +142,9 @@ async def _spaces(open_space: OpenSpace, names: Sequence[str]) -> AsyncIterator[
             opened.append((manager, await manager.__aenter__()))
         yield [space for _, space in opened]
     finally:
-        for manager, _ in reversed(opened):
+        for manager, space in reversed(opened):
+            with contextlib.suppress(StoreUnavailable):  # made for this comparison alone: nothing of it stays
+                await space.erase()
             await manager.__aexit__(None, None, None)
 
 
@@ -148,7 +152,6 @@ async def _side(
     teams: Sequence[tuple[Space, tuple[str, ...]]], sources: Sequence[str], model: _Counted, agents: int
 ) -> Side:
     """All teams at once, each with its questions; what the ledgers of their spaces say."""
-    # Agents are of a space: teams that share one share its agents too, so that neither side has more hands at one job.
     spaces = {id(space): space for space, _ in teams}
     gangs = {key: Gang(space, llm=model, concurrency=agents) for key, space in spaces.items()}
     started = time.perf_counter()
@@ -171,7 +174,7 @@ async def _side(
             avoided[why] = avoided.get(why, NO_USAGE) + usage
     return Side(
         _sum(x.physical for x in ledgers), avoided, _sum(x.virtual for x in ledgers), _sum(x.lost for x in ledgers),
-        wall, sum(x.overhead_us for x in ledgers) / 1e6, model.asked, len(spaces),
+        wall, sum(x.overhead_us for x in ledgers) / 1e6, model.asked, len(teams),
         all(x.adds_up() for x in ledgers))
 
 

@@ -41,7 +41,7 @@ def markdown(c: Comparison) -> str:
     """The comparison for a terminal or a file."""
     out = [
         "# Isolated against shared", "",
-        f"{len(c.questions)} questions over {', '.join(c.sources)}; model `{c.model}`, {c.agents} agents for each space.",
+        f"{len(c.questions)} questions over {', '.join(c.sources)}; model `{c.model}`, {c.agents} agents in each team, both ways.",
     ]
     if c.simulated:
         out.append("The model is simulated: its latency, tokens and prices are made up, the calls and their sharing are real.")
@@ -63,7 +63,7 @@ def as_dict(c: Comparison) -> dict[str, Any]:
     def side(s: Side) -> dict[str, Any]:
         return {"physical": usage(s.usage), "avoided": {k: usage(v) for k, v in s.avoided.items()}, "virtual": usage(s.virtual),
                 "lost": usage(s.lost), "wall_s": s.wall_s, "overhead_s": s.overhead_s, "asked_of_model": usage(s.asked),
-                "reuse_rate": s.reuse, "parallel_efficiency": c.efficiency(s), "spaces": s.spaces}
+                "reuse_rate": s.reuse, "parallel_efficiency": c.efficiency(s), "teams": s.teams}
 
     def usage(u: Usage) -> dict[str, Any]:
         return {"calls": u.calls, "llm_calls": u.llm_calls, "tokens_in": u.tokens_in, "tokens_out": u.tokens_out,
@@ -89,7 +89,7 @@ def page(c: Comparison) -> str:
     return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>MemGang: isolated against shared</title><style>{_CSS}</style>
 <main><h1>Isolated against shared</h1>
-<p>{len(c.questions)} questions over {e(", ".join(c.sources))}; model <code>{e(c.model)}</code>, {c.agents} agents for each space.</p>{told}
+<p>{len(c.questions)} questions over {e(", ".join(c.sources))}; model <code>{e(c.model)}</code>, {c.agents} agents in each team, both ways.</p>{told}
 <div class=plots>{plots}</div>
 <table><thead><tr><th></th><th>isolated</th><th>shared</th><th>lower bound</th><th>change</th></tr></thead><tbody>{table}</tbody></table>
 <p>Shared did exactly the unique work: <b>{_yes(c.at_lower_bound())}</b>. The ledger adds up: <b>{_yes(c.adds_up())}</b>. Speed-up <b>{c.speedup:.2f}</b>.</p>

@@ -120,7 +120,7 @@ class EventLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._closed and not self._flushing.locked():  # else whoever is at it goes on until nothing waits
+        if not self._closed and not self._tasks:  # else whoever is at it goes on until nothing waits
             self._spawn()
 
     def _spawn(self) -> asyncio.Task[None]:
@@ -133,6 +133,8 @@ class EventLog:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # seen: who asked for the flush is told, and the lines wait for the next one
+        if self._waiting and self._timer is None and not self._closed:  # taken in after its last look
+            self._timer = asyncio.get_running_loop().call_later(self._flush_s, self._start_flush)
 
     async def flush(self) -> None:
         """Write everything that waits. Events that cannot be written stay for the next time.

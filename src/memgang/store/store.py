@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 from typing import Any
 
@@ -107,6 +108,26 @@ class Store:
         self.beats = Beats(self.sync_client, self.keys, lease_ms=self.settings.lease_ms, beat_ms=self.settings.beat_ms)
         await asyncio.gather(scripts.load(self.wire), self.log.measure_offset())
         self._janitor = asyncio.create_task(keep_house(self.wire, self.keys, self.objects, self.log, self.settings))
+
+    async def erase(self) -> None:
+        """Remove every key of the space. For spaces that were made for one job; nobody else may be in it.
+
+        Found by its own indexes, not by a scan of the server; answers that the log no longer names expire by themselves.
+        """
+        await self.log.flush()
+        for shard in range(self.keys.shards):
+            at = functools.partial(self.keys.at, shard)
+            ids = await self.wire.call("ZRANGE", at("l"), 0, -1)
+            own = [at(f"{kind}:{i.decode()}") for i in ids for kind in ("o", "b", "p")]
+            for _, fields in await self.wire.call("XRANGE", at("a"), "-", "+"):
+                words = dict(zip(fields[::2], fields[1::2], strict=True))
+                ident = words[b"id"].decode()
+                own += {b"claimed": [at(f"f:{ident}"), at(f"s:{ident}")], b"named": [at(f"n:{ident}"), at(f"v:{ident}")]}.get(
+                    words[b"e"], [])
+            own += [at(key) for key in ("x", "r", "l", "u", "a", "h", "q", "m")]
+            for start in range(0, len(own), 1000):
+                await self.wire.call("UNLINK", *own[start:start + 1000])
+        await self.wire.call("UNLINK", Keys.config(self.keys.space), Keys.janitor(self.keys.space))
 
     def sync_client(self) -> redis.Redis:
         """A connection for a thread of its own."""
