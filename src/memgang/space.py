@@ -483,6 +483,10 @@ class Space:
         """Something was refused: a limit, a conflict, a wrong reference."""
         self._store.log.add("refused", self.context, text=text[:200])
 
+    async def erase(self) -> None:
+        """Remove the whole space with everything in it: for spaces made for one job. Close it next."""
+        await self._plain(self._store.erase())
+
     async def aclose(self) -> None:
         """Give up what is under way, write what waits and leave. The space and its memory stay."""
         await self._recaller.aclose()
