@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -358,6 +359,8 @@ def main() -> None:
     until = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:until]
     arguments = [a for a in arguments[:until] if a != "--debug"] + arguments[until:]
+    # A run that is told to end gives its calls up, as with Ctrl-C: others need not wait for its leases.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         app(args=arguments, prog_name="memgang")
     except KeyboardInterrupt:

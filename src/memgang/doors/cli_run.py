@@ -47,16 +47,16 @@ def run(
         raise ConfigError(f"there is no folder {out.parent} to write {out.name} to")
     started, command = time.perf_counter(), shlex.join(["memgang", *sys.argv[1:]])
 
-    async def work() -> tuple[Any, Any, str]:
+    async def work() -> tuple[Any, Any, str, Any]:
         async with (memgang.open(space=space, agent="cli", llm=llm) as opened,
                     memgang.Gang(opened, concurrency=agents, title=title) as gang):
             with Display(gang):
                 async with gang.run(title or ", ".join(sources)[:120], command=command) as current:
                     made = await report(gang, sources, question or (), title=title, agents=agents)
                     current.result = await opened.put(made, kind="report")  # there already: this is its reference
-            return made, await gang.savings(), current.id
+            return made, await gang.savings(), current.id, gang.progress
 
-    made, savings, run_id = asyncio.run(work())
+    made, savings, run_id, progress = asyncio.run(work())
     text, seconds = render(made, savings), time.perf_counter() - started
     if out is not None:
         out.write_text(text, encoding="utf-8")
@@ -67,7 +67,8 @@ def run(
         say(text)
     else:
         say(table(savings).partition("| by agent")[0].rstrip())  # its agents stand in the report and in `stats`
-        say(f"\n{seconds:.1f} s, run {run_id}")
+        say(f"\n{progress.done:,} agent calls: {progress.computed:,} computed, {progress.hits:,} found in memory, "
+            f"{progress.joined:,} joined, {progress.failed:,} failed; {seconds:.1f} s, run {run_id}")
         say(f"report: {out}")
 
 
