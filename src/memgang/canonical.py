@@ -288,6 +288,8 @@ def _outlined_text(canonical: bytes, secret: bytes) -> str | None:
     Most calls are short, and every computed one has its outline in the log. None: a number is too long to show.
     """
     pieces = canonical.split(b'"')
+    if max(map(len, pieces)) <= SHORT_CHARACTERS:
+        return canonical.decode("utf-8")
     for place in range(1, len(pieces), 2):
         if len(pieces[place]) > SHORT_CHARACTERS:
             text = pieces[place].decode("utf-8")

@@ -35,9 +35,8 @@ class Store:
 
     def __init__(self, settings: Settings, where: addresses.Address, lodging: Lodging | None) -> None:
         self.settings, self.address, self._lodging = settings, where, lodging
-        kwargs = {**where.redis_kwargs(), "protocol": 2, "socket_timeout": settings.socket_timeout_s,
-                  "socket_connect_timeout": settings.socket_timeout_s}
-        self._sync_kwargs: dict[str, Any] = {**kwargs, "retry": Retry(NoBackoff(), 0)}
+        kwargs = {**where.redis_kwargs(), "protocol": 2, "socket_connect_timeout": settings.socket_timeout_s}
+        self._sync_kwargs: dict[str, Any] = {**kwargs, "socket_timeout": settings.socket_timeout_s, "retry": Retry(NoBackoff(), 0)}
         client = aioredis.Redis(**kwargs, retry=AsyncRetry(NoBackoff(), 0), max_connections=10_000)
         self.wire = Wire(client, timeout_s=settings.socket_timeout_s, revive=self._revive if lodging else None)
         self.wakeups = Wakeups(client)

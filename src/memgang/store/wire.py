@@ -40,7 +40,7 @@ Command = tuple[Argument, ...]
 # At most this many round trips of small calls at once, and calls in one. Large batches cost less each, but
 # all who are in one are answered at the same moment, and then work and wait in step ever after: 2,000 calls of
 # 50 ms at 200 at once took a quarter longer with batches of 512. `make bench ONLY=scheduling` shows both ends.
-LANES = 3
+LANES = 2  # and one more for claims alone
 WIDE_LANES = 2
 BATCH = 8
 
@@ -135,12 +135,11 @@ class Wire:
 
     def _wake(self) -> None:
         self._woken = False
-        while (self._small or self._first) and self._lanes < LANES:
-            if self._first:
-                batch, self._first = self._first[:BATCH], self._first[BATCH:]
-                self._lanes += 1
-                self._start(batch, wide=False)
-                continue
+        while self._first and self._lanes < LANES + 1:  # one lane is theirs: they never wait behind results alone
+            batch, self._first = self._first[:BATCH], self._first[BATCH:]
+            self._lanes += 1
+            self._start(batch, wide=False)
+        while self._small and self._lanes < LANES:
             size = BATCH
             if len(self._small) > size and self._small[size - 1][1] in self._glued:
                 size += 1
@@ -224,10 +223,11 @@ class Wire:
             self.commands += len(commands)
             # hiredis packs a command in a twentieth of the time of redis-py's own packer, which is most of a call.
             packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # ints are taken too
-            await connection.send_packed_command([b"".join(packed)] if len(packed) > 1 else packed, check_health=False)
             replies: list[Any] = []
-            # One time limit for the batch: one for each reply costs more than reading it.
+            # One time limit for the batch, and none of the connection's own: those cost a task for each sending
+            # and a timer for each reply, which is more than reading it.
             async with asyncio.timeout(self._timeout_s + 0.001 * len(commands)):
+                await connection.send_packed_command([b"".join(packed)] if len(packed) > 1 else packed, check_health=False)
                 for _ in commands:
                     try:
                         replies.append(await connection.read_response(timeout=math.inf))
