@@ -95,13 +95,10 @@ async def memgang_rounds(rounds: int) -> dict[str, list[float]]:
             return item[1]
 
         await gang.map(noop, [[-1, i] for i in range(200)])
-        # What the peers' imports have made is no work of anybody's calls: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
         for number in range(rounds):
             stamp = time.time_ns()
             for kind, agent in (("computed", noop), ("recalled", noop), ("slept", slow)):
-                gc.collect()
+                gc.collect()  # each row pays for its own garbage, with the collector as Python sets it
                 started = time.perf_counter()
                 await gang.map(agent, [[stamp, i] for i in range(CALLS)])
                 found[kind].append(time.perf_counter() - started)

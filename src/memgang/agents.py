@@ -22,7 +22,7 @@ import msgspec
 
 from memgang.canonical import version_of
 from memgang.errors import ConfigError, StoreUnavailable
-from memgang.model import NO_USAGE, Call, LanguageModel, Ref, Usage, Work, current_work
+from memgang.model import NO_USAGE, Call, Context, LanguageModel, Ref, Usage, Work, current_context, current_work
 from memgang.parameters import Parameters
 from memgang.recall import BACKOFF_MS, Recalled, classified
 from memgang.space import TTL, Space
@@ -235,7 +235,11 @@ class Agent:
         async with self._worker() as worker:
             formed = crew.space.form(call)
             task = formed.key[:12]
-            with crew.space.acting_as(agent=worker, role=self.role, run=crew.run, task=task):
+            # As `Space.acting_as`, whose checks these names have passed when the pool and the run were made.
+            outside = crew.space.context
+            here = Context(f"{outside.who.partition('/')[0]}/{worker}", self.role, crew.run, task, outside.trace)
+            token = current_context.set(here)
+            try:
                 if worker not in crew.present:
                     crew.present[worker] = self.role
                     crew.space.mark("join", self.role)
@@ -251,6 +255,8 @@ class Agent:
                     raise
                 crew.ended(self.role, recalled)
                 return done
+            finally:
+                current_context.reset(token)
 
     @contextlib.asynccontextmanager
     async def _worker(self) -> AsyncIterator[str]:

@@ -8,6 +8,7 @@ first byte of its digest modulo the shards.
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from dataclasses import dataclass
 
@@ -49,6 +50,12 @@ def first_byte(digested: str) -> int:
     return base64.b32decode(digested[:8].upper())[0]
 
 
+@functools.lru_cache(maxsize=4096)
+def _head_of(space: str, shard: int) -> str:
+    """The hash tag of a shard; a small call needs a score of keys."""
+    return f"mg:{{{space}.{shard:02x}}}:"
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The keys of one space. ``secret`` keys the hashes of names, so that key names give nothing away."""
@@ -78,7 +85,7 @@ class Keys:
 
     def at(self, shard: int, rest: str) -> str:
         """A key of this shard."""
-        return f"mg:{{{self.space}.{shard:02x}}}:{rest}"
+        return _head_of(self.space, shard) + rest
 
     def head(self, shard: int) -> list[str]:
         """Totals and the log of changes: the first two keys of nearly every script."""
