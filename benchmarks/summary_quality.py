@@ -1,6 +1,6 @@
 """Does the default model answer questions on meetings better than BM25 with neighbouring sentences?
 
-    python benchmarks/summary_quality.py FOLDER [--json]
+    python benchmarks/summary_quality.py FOLDER [--json] [--out results.json]
 
 FOLDER holds meetings in QMSum's JSON form. Every specific question is answered in at most 110 words and
 compared with the reference by ROUGE F1 (rouge-score, with stemmer). ROUGE counts shared words: it sees
@@ -204,8 +204,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "summary_quality.json")
     given = parser.parse_args()
     found = report(given.folder)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(found, indent=1) + "\n")
     if given.json:
         print(json.dumps(found, indent=2))
         return 0 if found["holds"] else 1
