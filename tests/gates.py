@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from memgang.space import Space
+
 
 class Gate:
     """Work that says when it was reached and goes on when it is opened. Counts how often it ran."""
@@ -35,6 +37,18 @@ class Gate:
     def open(self) -> None:
         """Let the work go on."""
         self._open.set()
+
+
+def ready(value: Any) -> Callable[[], Awaitable[Any]]:
+    """Work that does not wait."""
+    gate = Gate()
+    gate.open()
+    return gate.then(value)
+
+
+async def raws(space: Space) -> list[str]:
+    """The words of the log, in order."""
+    return [e.raw async for e in space.events()]
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:

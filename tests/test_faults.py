@@ -29,7 +29,7 @@ from memgang.space import Space
 from memgang.store import janitor, server
 from memgang.store.keys import Keys
 from memgang.store.process import incarnation
-from tests.gates import Gate, until
+from tests.gates import Gate, raws, ready, until
 
 pytestmark = pytest.mark.core
 ROOT = Path(__file__).parent.parent
@@ -37,16 +37,6 @@ ROOT = Path(__file__).parent.parent
 
 def call(what: object = "plan") -> Call:
     return Call("function", "tests:faults", "1", {"what": what})
-
-
-def ready(value: Any) -> Any:
-    gate = Gate()
-    gate.open()
-    return gate.then(value)
-
-
-async def raws(space: Space) -> list[str]:
-    return [e.raw async for e in space.events()]
 
 
 async def assert_invariants(space: Space) -> None:

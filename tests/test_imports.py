@@ -18,6 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "model settings",
         "codec",
         "canonical",
+        "versions",
         "engines llms readers",
         "store",
         "recall",

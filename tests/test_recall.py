@@ -11,21 +11,11 @@ import pytest
 from memgang.errors import ModelError, StoreUnavailable, WorkFailed
 from memgang.model import Call, Usage, current_work
 from memgang.space import Space
-from tests.gates import Gate, until
+from tests.gates import Gate, raws, ready, until
 
 
 def call(what: object = "plan") -> Call:
     return Call("function", "tests:work", "1", {"what": what})
-
-
-def ready(value: Any) -> Any:
-    gate = Gate()
-    gate.open()
-    return gate.then(value)
-
-
-async def raws(space: Space) -> list[str]:
-    return [e.raw async for e in space.events()]
 
 
 async def expire_lease(space: Space, key: str) -> None:

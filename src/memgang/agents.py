@@ -20,13 +20,13 @@ from typing import Any
 
 import msgspec
 
-from memgang.canonical import version_of
 from memgang.errors import ConfigError, StoreUnavailable
 from memgang.model import NO_USAGE, Call, Context, LanguageModel, Ref, Usage, Work, current_context, current_work
 from memgang.parameters import Parameters
 from memgang.recall import BACKOFF_MS, Recalled, classified
 from memgang.space import TTL, Space
 from memgang.store.keys import check_label
+from memgang.versions import version_of
 
 # Whether this task is inside an agent's call already; and the agents whose versions are being made.
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("memgang_inside_agent", default=False)

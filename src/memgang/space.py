@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 import msgspec
 from redis.exceptions import RedisError
 
-from memgang.canonical import argument, version_of
+from memgang.canonical import argument
 from memgang.codec import decode, encode, parse_ttl
 from memgang.errors import ConfigError, Conflict, IntegrityError, MemGangError, StoreFull, TooLarge, UnknownReference
 from memgang.model import Call, Context, Event, MemoryObject, NameVersion, Ref, Usage, current_context, current_work
@@ -34,6 +34,7 @@ from memgang.store.keys import check_label, check_name
 from memgang.store.process import default_agent, fresh, principal
 from memgang.store.store import Store
 from memgang.store.wire import translated
+from memgang.versions import version_of
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -33,11 +33,11 @@ from memgang.canonical import (
     likeness,
     outline,
     read_json,
-    version_of,
 )
 from memgang.codec import TEXT, encode, ref_of
 from memgang.errors import CodecError, ConfigError
 from memgang.model import Call, Ref
+from memgang.versions import version_of
 
 SECRET = bytes(range(32))
 REF = Ref("mg:" + "a" * 32)
@@ -726,7 +726,7 @@ def test_versions_do_not_change_with_the_hash_seed() -> None:
     import subprocess
 
     program = (
-        "from memgang.canonical import version_of\nf = lambda x: x in {'a', 'b', 'c', 'd'}\n"
+        "from memgang.versions import version_of\nf = lambda x: x in {'a', 'b', 'c', 'd'}\n"
         "def g():\n  s = {'a', 'b', 'c'}\n  def h(): return s\n  return h\nprint(version_of(f), version_of(g()))"
     )
     versions = {

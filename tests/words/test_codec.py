@@ -506,7 +506,8 @@ def test_data_frames_travel_through_arrow() -> None:
 def test_heavy_libraries_are_never_imported_for_plain_values() -> None:
     """A process that stores text, JSON and records does not pay for NumPy, PyArrow, pandas or pydantic."""
     program = (
-        "import sys, dataclasses; from memgang.codec import *; from memgang.canonical import argument, version_of\n"
+        "import sys, dataclasses; from memgang.codec import *; from memgang.canonical import argument\n"
+        "from memgang.versions import version_of\n"
         "@dataclasses.dataclass\nclass A: x: int = 1\n"
         "for v in ('x', 1, [1.5], A(), {'a': None}, b'x'): decode(*encode(v)); argument(v)\n"
         "print([m for m in ('numpy', 'pyarrow', 'pandas', 'polars', 'pydantic') if m in sys.modules])"

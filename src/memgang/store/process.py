@@ -31,8 +31,8 @@ os.register_at_fork(after_in_child=_after_fork)
 def fresh() -> str:
     """A token nobody else has: the owner of one attempt to lead, or the op of one write.
 
-    80 random bits of this process, which nobody can guess, and a number that it never gives twice; asking the
-    system for new random bits each time costs more than all else of a small call's bookkeeping.
+    80 random bits of this process, which nobody can guess, and a number that it never gives twice: each call
+    needs several, and new random bits are a system call each.
     """
     return f"{_own}{next(_numbers):012x}"
 

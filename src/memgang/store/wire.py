@@ -38,8 +38,8 @@ Argument = str | bytes | int | float
 Command = tuple[Argument, ...]
 
 # At most this many round trips of small calls at once, and calls in one. Large batches cost less each, but
-# all who are in one are answered at the same moment, and then work and wait in step ever after: 2,000 calls of
-# 50 ms at 200 at once took a quarter longer with batches of 512. `make bench ONLY=scheduling` shows both ends.
+# all who are in one are answered at the same moment, and then work and wait in step ever after. The rows
+# "computed" and "slept" of `make bench ONLY=scheduling` pull in opposite directions: try both before changing.
 LANES = 2  # and one more for claims alone
 WIDE_LANES = 2
 BATCH = 8
@@ -221,7 +221,7 @@ class Wire:
             await connection.connect()
             self.round_trips += 1
             self.commands += len(commands)
-            # hiredis packs a command in a twentieth of the time of redis-py's own packer, which is most of a call.
+            # Packed by hiredis: redis-py's own packer is Python, and was the largest cost of a call on our side.
             packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # ints are taken too
             replies: list[Any] = []
             # One time limit for the batch, and none of the connection's own: those cost a task for each sending
