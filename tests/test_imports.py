@@ -26,8 +26,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "blocking",
         "savings",
         "explain",
-        "parameters reading",
-        "agents",
+        "parameters reading streaming lineage tools sealing limits",
+        "agents asking",
         "gang",
         "jobs",
         "memgang",  # the public names, in __init__.py

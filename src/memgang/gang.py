@@ -23,9 +23,10 @@ import msgspec
 
 from memgang import llms
 from memgang.agents import Agent, Crew, Progress, model_key
+from memgang.asking import Asker
 from memgang.engines.asyncio_engine import run_all, together
 from memgang.errors import ConfigError, MemGangError, ModelError, ReadError, StoreFull, StoreUnavailable
-from memgang.model import Call, Completion, LanguageModel, Prompt, Ref, Usage, current_work
+from memgang.model import Call, LanguageModel, Prompt, Ref, current_work
 from memgang.reading import Reading, read_all
 from memgang.savings import Savings, fold
 from memgang.settings import Price
@@ -77,7 +78,7 @@ class Gang:
         # Without a run of its own its events still belong together, so that `savings` can tell them apart.
         self._crew = Crew(space, model, concurrency, team, space.context.run or run_id())
         self._prices = dict(prices) if prices is not None else space.settings.price_table()
-        self._asking = asyncio.Semaphore(concurrency)
+        self._asker = Asker(model, self._prices, concurrency)
         self.failures: list[Failure] = []
 
     @property
@@ -158,14 +159,8 @@ class Gang:
         asked = prompt
 
         async def compute() -> str:
-            work = current_work.get()
-            began = time.perf_counter()
-            async with self._asking:  # a leaf: nobody who holds it waits for an agent
-                if work is not None:
-                    work.inner_ms += (time.perf_counter() - began) * 1000  # standing in line is not work
-                completion = await model.complete(asked)
-            usage = self._priced(completion)
-            if work is not None:
+            completion, usage = await self._asker.ask(asked)
+            if (work := current_work.get()) is not None:
                 work.own = work.own + usage
             self.progress.spent = self.progress.spent + usage
             self._crew.changed()
@@ -175,12 +170,6 @@ class Gang:
         if recalled.how != "computed":
             self.progress.saved = self.progress.saved + recalled.usage
         return str(await recalled.value(str))
-
-    def _priced(self, completion: Completion) -> Usage:
-        price = self.price
-        return Usage(llm_calls=1, tokens_in=completion.tokens_in, tokens_out=completion.tokens_out,
-                     tokens_cached=completion.tokens_cached, estimated=completion.estimated,
-                     micro_usd=llms.price(completion, price) if price is not None else 0)
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────
 

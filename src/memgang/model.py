@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -252,11 +253,21 @@ class Context:
         return self.who.rpartition("/")[2]
 
 
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The right to publish one answer: hand ``fence`` to foreign resources, which refuse a smaller one than they have seen."""
+
+    call: str  # key of the call
+    owner: str
+    fence: int
+
+
 @dataclass(slots=True)
 class Work:
     """One computation in progress: what it read and what the calls inside it cost."""
 
     context: Context
+    lead: Lead | None = None  # None: not recalled, or computed without a server
     read: dict[Ref, float | None] = field(default_factory=dict)  # reference -> place in its document, if known
     inner: Usage = NO_USAGE  # whole usage of all calls inside, computed or recalled
     inner_ms: float = 0.0  # wall time spent waiting for them
@@ -315,6 +326,15 @@ class LanguageModel(Protocol):
 
     async def aclose(self) -> None:
         """Give back connections."""
+        ...
+
+
+@runtime_checkable
+class StreamingModel(LanguageModel, Protocol):
+    """A language model that can hand its answer on while it is made."""
+
+    def stream(self, prompt: Prompt) -> AsyncIterator[str | Completion]:
+        """Pieces of the text as they come, and last the whole Completion. Without that last item the answer is not whole."""
         ...
 
 

@@ -43,6 +43,7 @@ from memgang.model import (
     Context,
     Failed,
     Follow,
+    Lead,
     Outcome,
     Ref,
     Usage,
@@ -310,9 +311,9 @@ class Recaller:
         finally:
             order.waiting_s += time.perf_counter() - began
 
-    async def _compute(self, order: _Order) -> tuple[Any, Usage, Usage, Work]:
+    async def _compute(self, order: _Order, lead: Lead | None = None) -> tuple[Any, Usage, Usage, Work]:
         """Do the work: its value, its whole usage, its own usage, and what it read."""
-        work = Work(order.context)
+        work = Work(order.context, lead)
         token = current_work.set(work)
         began = time.perf_counter()
         try:
@@ -329,7 +330,7 @@ class Recaller:
         store.beats.keep(order.key, who=context.who, owner=owner, fence=claimed.fence)
         try:
             order.made = None
-            value, usage, own, work = order.made = await self._compute(order)
+            value, usage, own, work = order.made = await self._compute(order, Lead(order.key, owner, claimed.fence))
             encoded = encode(value)
             validator = order.validate() if order.validate is not None else b""
 
