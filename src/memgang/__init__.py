@@ -12,9 +12,10 @@ from memgang.gang import Gang
 from memgang.model import Call, Completion, Event, MemoryObject, Prompt, Ref, Usage
 from memgang.settings import Settings
 from memgang.space import Space, open
+from memgang.tools import Tool, tool
 
 __all__ = [
     "BlockingSpace", "Call", "Completion", "Event", "Gang", "MemGangError", "MemoryObject", "Prompt", "Ref", "Settings",
-    "Space", "Usage", "connect", "open",
+    "Space", "Tool", "Usage", "connect", "open", "tool",
 ]
 __version__ = "0.1.0"

@@ -20,10 +20,11 @@ from memgang.errors import ReadError
 from memgang.model import Parsed
 from memgang.readers import clean, cut, markdown, pdf, text, web
 from memgang.readers.blocks import Block, without_bare_headings, without_title_page
-from memgang.readers.fingerprint import Fingerprint, fingerprint, of_fetched, unchanged
+from memgang.readers.fingerprint import Fingerprint, fingerprint, fingerprint_all, of_fetched, unchanged, unchanged_all
 from memgang.readers.sources import expand, natural
 
-__all__ = ["VERSION", "Fingerprint", "expand", "fingerprint", "natural", "of_fetched", "read", "unchanged"]
+__all__ = ["VERSION", "Fingerprint", "expand", "fingerprint", "fingerprint_all", "natural", "of_fetched", "read",
+           "unchanged", "unchanged_all"]
 
 # Goes into the keys of remembered readings: raise it whenever the same bytes give other parts.
 VERSION = "1"

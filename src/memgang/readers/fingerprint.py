@@ -3,13 +3,16 @@
 For a file the cheap answer is its stat; the sure one the hash of its content. A stat is believed only
 if the file was at rest when it was recorded: a file system's clock may be as coarse as two seconds, so
 a file written again within that time can look the same and not be. For a URL the server is asked.
+What was made of several sources has one validator for all of them.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import blake3
 import httpx
@@ -31,6 +34,7 @@ class Fingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
     ino: int = 0
     size: int = 0
     mtime_ns: int = 0
+    ctime_ns: int = 0  # of a change to the file or its times; unlike mtime nobody can set it back
     hash: str = ""  # BLAKE3 of the content, 32 hex digits
     at_ns: int = 0
     etag: str = ""
@@ -57,7 +61,7 @@ def fingerprint(source: str, *, http: httpx.Client | None = None) -> bytes:
     except OSError as error:
         raise ReadError(source, (error.strerror or str(error)).lower()) from error
     return _encoded(Fingerprint(dev=stat.st_dev, ino=stat.st_ino, size=stat.st_size, mtime_ns=stat.st_mtime_ns,
-                                hash=digest, at_ns=taken))
+                                ctime_ns=stat.st_ctime_ns, hash=digest, at_ns=taken))
 
 
 def of_fetched(fetched: web.Fetched) -> bytes:
@@ -82,12 +86,67 @@ def unchanged(source: str, fingerprint_bytes: bytes, *, http: httpx.Client | Non
     path = Path(source)
     try:
         stat = path.stat()
-        same = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) == (old.dev, old.ino, old.size, old.mtime_ns)
-        if same and old.at_ns - old.mtime_ns > AT_REST_NS:
+        same = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) == (
+            old.dev, old.ino, old.size, old.mtime_ns, old.ctime_ns)
+        if same and old.at_ns - max(old.mtime_ns, old.ctime_ns) > AT_REST_NS:
             return True
         return stat.st_size == old.size and _hash(path) == old.hash
     except OSError:
         return False
+
+
+class _Several(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All sources of one result. Their stats and contents are one hash each; what a server must be asked stands apart."""
+
+    stats: str = ""
+    contents: str = ""
+    rested: bool = False  # all files were at rest when this was taken
+    urls: list[Fingerprint] = []
+    at_ns: int = 0
+
+
+def fingerprint_all(sources: Sequence[str]) -> bytes:
+    """One validator for all sources together, at most 512 bytes; empty where too many URLs are among them.
+
+    Take it *before* they are used.
+
+    Raises:
+        ReadError: one of them is not there, or is no file.
+    """
+    found = [msgspec.json.decode(fingerprint(source), type=Fingerprint) for source in sources]
+    files = [(source, f) for source, f in zip(sources, found, strict=True) if f.kind == "file"]
+    data = msgspec.json.encode(_Several(
+        stats=_digest([[source, f.dev, f.ino, f.size, f.mtime_ns, f.ctime_ns] for source, f in files]),
+        contents=_digest([[source, f.hash] for source, f in files]),
+        rested=all(f.at_ns - max(f.mtime_ns, f.ctime_ns) > AT_REST_NS for _, f in files),
+        urls=[f for f in found if f.kind == "url"], at_ns=time.time_ns()))
+    return data if len(data) <= BYTES_MAX else b""
+
+
+def unchanged_all(sources: Sequence[str], validator: bytes, *, max_age_s: float = 0.0) -> bool:
+    """Whether all sources have the content they had. URLs fetched within ``max_age_s`` are not asked again. False in doubt."""
+    try:
+        old = msgspec.json.decode(validator, type=_Several)
+    except msgspec.DecodeError:
+        return False
+    files = [source for source in sources if not web.is_url(source)]
+    urls = [source for source in sources if web.is_url(source)]
+    if len(urls) != len(old.urls):
+        return False
+    try:
+        stats = [os.stat(path) for path in files]
+        same = old.rested and old.stats == _digest([
+            [path, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for path, s in zip(files, stats, strict=True)])
+        if not same and old.contents != _digest([[path, _hash(Path(path))] for path in files]):
+            return False
+    except OSError:
+        return False
+    young = 0 <= time.time_ns() - old.at_ns < max_age_s * 1e9
+    return young or all(web.unchanged(url, f.etag, f.last_modified) for url, f in zip(urls, old.urls, strict=True))
+
+
+def _digest(what: list[list[Any]]) -> str:
+    return blake3.blake3(msgspec.json.encode(what)).hexdigest()[:32]
 
 
 def _hash(path: Path) -> str:

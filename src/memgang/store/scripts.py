@@ -187,6 +187,12 @@ async def release(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, o
     return bool(reply[0] == b"released")
 
 
+async def release_dead(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, inc: str) -> bool:
+    """Give up the flight of a process that is proved to be dead. False: somebody else leads by now."""
+    reply = await _run(wire, "release", _flight(keys, call)[:3], [who, note, "", inc])
+    return bool(reply[0] == b"released")
+
+
 async def drop(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, reason: str) -> Ref | None:
     """Forget what a call answered; the reference it had answered, if any."""
     reply = await _run(wire, "drop", _flight(keys, call), [who, note, reason])

@@ -18,7 +18,7 @@ from redis.retry import Retry
 from memgang.errors import ServerUnfit, StoreUnavailable
 from memgang.settings import Settings
 from memgang.store import address as addresses
-from memgang.store import scripts
+from memgang.store import alive, scripts
 from memgang.store.beats import Beats
 from memgang.store.check import check
 from memgang.store.events import EventLog
@@ -61,6 +61,7 @@ class Store:
         try:
             if lodging is None:
                 await store._check_external()
+            await asyncio.to_thread(alive.sign_in, settings.runtime_dir)
             await store._settle()
         except BaseException:
             await store.aclose()
