@@ -1,4 +1,4 @@
-"""Write docs/cli.md, settings.md, errors.md and scripts.md from the code; with --check, only say whether they are current."""
+"""Write the generated pages of docs/ from the code and its tests; with --check, only say whether they are current."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from memgang.doors.cli import app
 from memgang.store import scripts
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))
+from tests import catalogue  # noqa: E402  # not installed; the marks stand in the tests
+
 NOTE = "<!-- Made by `make docs` from {source}; change that instead. -->\n"
 
 # One sentence for each setting. A setting without one fails the test.
@@ -136,8 +139,27 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from commands(inner, f"{path} {name}")
 
 
+def promises_page() -> str:
+    """What is promised, and which tests hold it."""
+    lines = ["# What MemGang promises, and the tests that hold it to that\n", NOTE.format(source="tests/catalogue.py")]
+    lines += [f"- **{name}.** {text}" for name, text in catalogue.PROMISES.items()]
+    lines.append("\nNot promised: exactly-once side effects (hand the fence, `current_work.get().lead.fence`, to the resource and let it "
+                 "refuse a smaller one);\nprotection from a writer who is allowed to write and lies; more durability than the server "
+                 "below has.\n")
+    lines.append("Counts are asserted; times are measured by `make soak` and `make bench`, and tests only have generous limits.\n")
+    found: dict[str, dict[str, list[str]]] = {}
+    for line, file, name in catalogue.marked():
+        found.setdefault(line, {}).setdefault(file, []).append(name)
+    for line, text in catalogue.LINES.items():
+        lines.append(f"- **{line}** {text}:")
+        lines += [f"  - `{file}`: {', '.join(f'`{name}`' for name in dict.fromkeys(names))}"
+                  for file, names in found.get(line, {}).items()]
+    return "\n".join(lines) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
-    "cli.md": cli_page, "settings.md": settings_page, "errors.md": errors_page, "scripts.md": scripts_page}
+    "cli.md": cli_page, "settings.md": settings_page, "errors.md": errors_page, "scripts.md": scripts_page,
+    "promises.md": promises_page}
 
 
 def main() -> int:

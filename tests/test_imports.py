@@ -129,6 +129,7 @@ def dotted(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+@pytest.mark.catalogue("D1")
 def test_nothing_in_the_source_can_run_what_it_was_sent() -> None:
     """No pickle, no eval, no shell: bytes from the store are data, never code."""
     wrong = []

@@ -44,6 +44,7 @@ async def test_arrays_and_tables_come_back(space: Space) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, (1 << 24) - 1, 1 << 24, (1 << 24) + 1, 40 << 20])
+@pytest.mark.catalogue("C4")
 async def test_bodies_of_all_sizes_round_trip(space: Space, size: int) -> None:
     """Inline, laid and laid in parts: the borders and both sides of them."""
     body = bytes(range(256)) * (size // 256) + bytes(size % 256)
@@ -153,6 +154,7 @@ async def test_a_name_cannot_point_at_nothing(space: Space) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a//b", "a/./b", "a" * 65, "{x}", "a*", "a\nb", "ü", "/".join("abcdefghi")])
+@pytest.mark.catalogue("C7")
 async def test_names_outside_the_pattern_are_refused(space: Space, name: str) -> None:
     """Nothing that a key pattern or a path could misread."""
     with pytest.raises(ConfigError):

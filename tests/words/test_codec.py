@@ -87,6 +87,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 @given(texts)
+@pytest.mark.catalogue("C5")
 def test_text_comes_back_exactly(text: str) -> None:
     """Any Unicode text, with NUL, right-to-left marks or decomposed accents, is untouched."""
     assert there_and_back(text) == text
@@ -131,6 +132,7 @@ def test_a_value_that_can_change_is_made_afresh() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 2**20 - 1, 2**20, 2**20 + 1])
+@pytest.mark.catalogue("C4")
 def test_bodies_of_every_size_around_the_limits_round_trip(size: int) -> None:
     """The threads used from 1 MiB on change no digest: it is that of the whole input at once."""
     import base64
@@ -246,6 +248,7 @@ def test_bytes_that_are_not_what_they_say_are_refused(media_type: str, body: byt
 @given(
     st.sampled_from([TEXT, JSON, NPY, ARROW, 'application/json;type="memgang.model:Usage"']), st.binary(max_size=200)
 )
+@pytest.mark.catalogue("C11")
 def test_any_bytes_decode_or_raise_a_codec_error(media_type: str, body: bytes) -> None:
     """Bytes from nowhere never raise anything but CodecError."""
     try:
@@ -257,6 +260,7 @@ def test_any_bytes_decode_or_raise_a_codec_error(media_type: str, body: bytes) -
 # ── ids ──
 
 
+@pytest.mark.catalogue("D4")
 def test_a_reference_is_160_bits_of_keyed_or_plain_blake3() -> None:
     """32 characters of a-z2-7; a key changes all of them."""
     assert re.fullmatch("[a-z2-7]{32}", digest(b"x"))
@@ -264,6 +268,7 @@ def test_a_reference_is_160_bits_of_keyed_or_plain_blake3() -> None:
     assert Ref(ref_of(TEXT, b"x")) == ref_of(TEXT, b"x")
 
 
+@pytest.mark.catalogue("D4")
 def test_values_that_look_alike_have_different_references() -> None:
     """Text 1, JSON 1, 1.0, true, "1", bytes 1, and twins in NFC and NFD are all different objects."""
     alike: list[Any] = [
@@ -311,6 +316,7 @@ def test_different_content_has_different_references(contents: list[tuple[str, by
     assert len({ref_of(*content) for content in contents}) == len(contents)
 
 
+@pytest.mark.catalogue("D4")
 def test_the_border_between_media_type_and_body_counts() -> None:
     """A body that continues like a media type and length does not collide with one that is longer."""
     assert ref_of("a/b", b"1\0x") != ref_of("a/b\0" + "3", b"1\0x") != ref_of("a/b", b"\x001\0x")
@@ -363,6 +369,7 @@ def test_a_type_asked_for_wins() -> None:
             there_and_back(value, wanted)
 
 
+@pytest.mark.catalogue("D1")
 def test_nothing_is_imported_by_name_from_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """A media type that names a module not loaded, another name of a class, or what is no record, gives plain data."""
     asked: list[str] = []
@@ -443,6 +450,7 @@ def test_equal_arrays_are_one_object_whatever_their_layout() -> None:
     assert encode(array[:, ::2]) == encode(array[:, ::2].copy())
 
 
+@pytest.mark.catalogue("D1")
 def test_arrays_that_hold_objects_are_refused_both_ways() -> None:
     """Nothing is pickled and nothing is unpickled."""
     import io

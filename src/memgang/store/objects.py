@@ -130,6 +130,8 @@ class Objects:
                 raise UnknownReference(ref, "it has expired")
             case "lost":
                 raise ObjectLost(ref, "its record is there, its body is not")
+            case "damaged":
+                raise IntegrityError(ref, "its record is damaged")
             case _:
                 body = found.body if found.body is not None else await self._parts(ref, found.parts, found.size)
         if self._settings.verify == "always" or ref not in self._verified:
@@ -139,7 +141,7 @@ class Objects:
             if len(self._verified) >= VERIFIED_MAX:
                 self._verified.clear()
             self._verified.add(ref)
-        return found.media_type, body, msgspec.json.decode(found.meta) if found.meta else {}
+        return found.media_type, body, _meta(ref, found.meta)
 
     async def _parts(self, ref: Ref, count: int, size: int) -> bytes:
         whole = bytearray()
@@ -153,22 +155,31 @@ class Objects:
         return bytes(whole)
 
     async def describe(self, refs: Sequence[Ref], now_ms: int) -> list[MemoryObject | None]:
-        """Records, in one round trip; None where there is none, or it has expired."""
+        """Records, in one round trip; None where there is none, it has expired, or is damaged."""
         replies = [(self._wire.call("HMGET", self._keys.record(r), *_FIELDS), self._wire.call("HGETALL", self._keys.pins(r)))
                    for r in refs]
         out: list[MemoryObject | None] = []
         for ref, (record, pins) in zip(refs, replies, strict=True):
-            kind, size, at, expires, writers, parents, call, meta, cost, freq, read, _ttl = await record
-            held = await pins
-            flat = list(held.items()) if isinstance(held, dict) else list(zip(held[::2], held[1::2], strict=True))
-            if kind is None or 0 < int(expires) <= now_ms:
-                out.append(None)
+            fields, held = await asyncio.gather(record, pins, return_exceptions=True)
+            for reply in (fields, held):
+                if isinstance(reply, BaseException) and "WRONGTYPE" not in str(reply):
+                    raise reply
+            if isinstance(fields, BaseException) or isinstance(held, BaseException):
+                out.append(None)  # another program's value under our key
                 continue
-            out.append(MemoryObject(
-                ref, kind.decode(), int(size), int(at), int(expires), tuple((writers or b"").decode().split()),
-                tuple(Ref("mg:" + p) for p in (parents or b"").decode().split()), (call or b"").decode(),
-                msgspec.json.decode(meta) if meta else {}, float(cost or 0), int(freq or 0), int(read or 0),
-                tuple(h.decode() for h, deadline in flat if int(deadline) > now_ms)))
+            kind, size, at, expires, writers, parents, call, meta, cost, freq, read, _ttl = fields
+            flat = list(held.items()) if isinstance(held, dict) else list(zip(held[::2], held[1::2], strict=True))
+            try:
+                if kind is None or 0 < int(expires) <= now_ms:
+                    out.append(None)
+                    continue
+                out.append(MemoryObject(
+                    ref, kind.decode(), int(size), int(at), int(expires), tuple((writers or b"").decode().split()),
+                    tuple(Ref("mg:" + p) for p in (parents or b"").decode().split()), (call or b"").decode(),
+                    _meta(ref, meta), float(cost or 0), int(freq or 0), int(read or 0),
+                    tuple(h.decode() for h, deadline in flat if int(deadline) > now_ms)))
+            except (ValueError, TypeError, AttributeError, IntegrityError):
+                out.append(None)  # damaged: `get` says so; a listing must not end at it
         return out
 
     async def sweep(self, candidates: Sequence[Ref], who: str = "janitor/expiry") -> int:
@@ -182,3 +193,10 @@ class Objects:
                 swept = await scripts.sweep(self._wire, self._keys, shard, refs[start:start + 32], who=who, note=b"{}")
                 removed += swept[0] if swept else 0
         return removed
+
+
+def _meta(ref: Ref, text: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any]) if text else {}
+    except msgspec.DecodeError as error:
+        raise IntegrityError(ref, f"its record is damaged: meta is no JSON ({error})") from error
