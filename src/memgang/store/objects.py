@@ -160,6 +160,8 @@ class Objects:
                    for r in refs]
         out: list[MemoryObject | None] = []
         for ref, (record, pins) in zip(refs, replies, strict=True):
+            fields: Any
+            held: Any
             fields, held = await asyncio.gather(record, pins, return_exceptions=True)
             for reply in (fields, held):
                 if isinstance(reply, BaseException) and "WRONGTYPE" not in str(reply):
