@@ -9,11 +9,12 @@ ONLY ?= *
 QMSUM ?= benchmarks/data/qmsum
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check soak bench docs clean
 
 help:
 	@echo 'make demo    a gang reads four volumes and writes one report (build/demo-report.md)'
 	@echo 'make test    all tests        make check   lint, types, direction of imports, docs up to date'
+	@echo 'make soak    the long tests: faults, random schedules, all counts raised (build/soak.md; about an hour)'
 	@echo 'make bench   the measurements (ONLY=name for one)'
 	@echo 'make docs    write docs/*.md anew        make clean   remove what make made'
 
@@ -47,6 +48,7 @@ demo: $(VENV)/.core
 	  -q 'What is a holder-of-key assertion?' \
 	  --title 'NIST SP 800-63-3, Digital Identity Guidelines' --out build/demo-report.md
 
+export MEMGANG_SERVER
 test: $(VENV)/.dev
 	$(RUN)/python -m pytest $(ARGS)
 
@@ -55,6 +57,11 @@ check: $(VENV)/.dev
 	$(RUN)/mypy
 	$(RUN)/python docs/generate.py --check
 	$(RUN)/python -m pytest -q tests/test_imports.py
+
+# Seeds are printed and stand in the report; SEED=... repeats a run.
+soak: $(VENV)/.dev
+	@mkdir -p build
+	$(RUN)/python -m tests.soak --report build/soak.md $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.bench
 	@mkdir -p benchmarks/results
