@@ -48,7 +48,6 @@ demo: $(VENV)/.core
 	  -q 'What is a holder-of-key assertion?' \
 	  --title 'NIST SP 800-63-3, Digital Identity Guidelines' --out build/demo-report.md
 
-export MEMGANG_SERVER
 test: $(VENV)/.dev
 	$(RUN)/python -m pytest $(ARGS)
 
