@@ -12,7 +12,7 @@ import pytest
 from memgang import readers
 from memgang.errors import ReadError, WorkFailed
 from memgang.tools import tool
-from tests.gates import Gate
+from tests.gates import Gate, raws, until
 from tests.readers.test_web import Site, site  # noqa: F401  # a fixture: a web server of our own
 
 SEED = int(os.environ.get("MEMGANG_SEED", random.randrange(1 << 32)))
@@ -104,6 +104,25 @@ async def test_a_tool_that_declares_nothing_is_shared_in_flight_and_never_afterw
 
     assert first == ["saw it"] * 5 and again == "saw it"
     assert gate.runs == 2
+
+
+async def test_what_was_computed_while_others_waited_is_theirs_too(opened) -> None:
+    """Followers of another process share an answer that nobody could check, as those beside the leader do."""
+    gate = Gate()
+    async with opened() as here, opened() as there:
+        look = [tool(space, version="1", name="look")(gate.then("seen")) for space in (here, there)]
+        first = asyncio.create_task(look[0].recall())
+        await gate.reached()
+        second = asyncio.create_task(look[1].recall())
+
+        async def waits() -> bool:
+            return "waits" in await raws(there)
+
+        await until(waits)
+        gate.open()
+
+        assert [(await first).how, (await second).how] == ["computed", "joined"]
+        assert gate.runs == 1
 
 
 async def test_a_tool_that_reads_nothing_is_remembered(space) -> None:

@@ -1,6 +1,6 @@
 """A process of a gang, for tests: ``python -m tests.worker VERB SPACE ...``; speaks JSON lines on stdout.
 
-    callers SPACE COUNT LOG SECONDS   COUNT callers of one computation that appends a line to LOG when it runs
+    callers SPACE COUNT LOG SECONDS [LEASE_MS]   COUNT callers of one computation that appends a line to LOG when it runs
     cas SPACE COUNT                   COUNT compare-and-set writes to one name, with retry
 """
 
@@ -17,14 +17,14 @@ from memgang.errors import Conflict
 from memgang.model import Call
 
 
-async def callers(space_name: str, count: int, log: str, seconds: float) -> None:
+async def callers(space_name: str, count: int, log: str, seconds: float, lease_ms: int = 1000) -> None:
     async def work() -> str:
         with open(log, "a") as file:
             file.write(f"{os.getpid()}\n")
         await asyncio.sleep(seconds)  # stands for a second of real work
         return f"made by {os.getpid()}"
 
-    async with memgang.open(space=space_name, lease_ms=1000, beat_ms=250) as space:
+    async with memgang.open(space=space_name, lease_ms=lease_ms, beat_ms=250) as space:
         print(json.dumps({"ready": os.getpid()}), flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         started = time.monotonic()
@@ -53,5 +53,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["callers", name, n, file, s]:
             asyncio.run(callers(name, int(n), file, float(s)))
+        case ["callers", name, n, file, s, lease]:
+            asyncio.run(callers(name, int(n), file, float(s), int(lease)))
         case ["cas", name, n]:
             asyncio.run(cas(name, int(n)))

@@ -10,15 +10,18 @@ Correctness never rests on this: it only spares the living the wait for a dead l
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from memgang.errors import StoreUnavailable
 from memgang.store.house import close_lock, open_lock, private_directory, try_lock
 from memgang.store.process import incarnation
+from memgang.store.wakeups import Ear
 
 CHECK_S = 0.1  # how often a follower looks after its leader
 FORGOTTEN_S = 3600.0  # a dead process's file is kept so long after it was found dead, for others who follow it
@@ -69,9 +72,49 @@ def dead(runtime_dir: Path, inc: str) -> bool:
     return found
 
 
-def on_this_host(runtime_dir: Path, inc: str) -> bool:
-    """Whether its death could be proved here, so that looking after it is worth while."""
-    return (folder(runtime_dir) / inc).exists() if inc.isalnum() else False
+class Watch:
+    """Looks after leaders of this host for all who follow them here. Lives as long as the Store.
+
+    One task for however many follow: a follower of its own would ask ten times a second for each call.
+    """
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self._place = runtime_dir
+        self._ears: dict[str, set[Ear]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def dead(self, inc: str) -> bool:
+        """Whether this process is proved to be dead."""
+        return dead(self._place, inc)
+
+    @contextlib.contextmanager
+    def over(self, inc: str, ear: Ear) -> Iterator[None]:
+        """Within the block, the ear is woken when this process is found dead. Nobody is looked after where none is named."""
+        if not inc:
+            yield
+            return
+        self._ears.setdefault(inc, set()).add(ear)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look())
+        try:
+            yield
+        finally:
+            if inc in self._ears:
+                self._ears[inc].discard(ear)
+                if not self._ears[inc]:
+                    del self._ears[inc]
+
+    async def _look(self) -> None:
+        while self._ears:
+            await asyncio.sleep(CHECK_S)
+            for inc in [inc for inc in self._ears if dead(self._place, inc)]:
+                for ear in self._ears.pop(inc):
+                    ear.wake()
+
+    def close(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
 
 
 def _unlocked(path: Path) -> bool:
