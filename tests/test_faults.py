@@ -23,7 +23,9 @@ import redis
 import memgang
 from memgang.errors import MemGangError, ModelError, StoreFull, StoreUnavailable, UnknownReference, WorkFailed
 from memgang.model import Call, Context
-from memgang.recall import _Flight
+from memgang.recall import Terms
+from memgang.recall.flights import Flight
+from memgang.recall.order import Order
 from memgang.settings import Settings
 from memgang.space import Space
 from memgang.store import janitor, server
@@ -569,7 +571,8 @@ async def test_a_flight_that_has_just_failed_is_not_joined(space: Space) -> None
 
     ended = asyncio.create_task(wrong())
     await asyncio.wait([ended])
-    space._recaller._running[space.key(call())] = _Flight(ended, "somebody")
+    order = Order(call(), space.key(call()), b"", ready("never"), Context("somebody"), Terms(0), "other", None, (), None, None)
+    space._recaller._flights.running[order.key] = Flight(ended, order)
     assert await (await space.recall(call(), ready("mine"))).value() == "mine"
 
 

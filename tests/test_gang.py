@@ -31,7 +31,7 @@ class Note(msgspec.Struct, frozen=True):
 class Counting:
     """A language model that counts how often it is asked and says what it was told."""
 
-    price_name, version = "counting", "1"
+    price_name, version, deterministic = "counting", "1", True
 
     def __init__(self, name: str = "counting", error: Exception | None = None) -> None:
         self.name, self.error, self.asked, self.most, self._now = name, error, 0, 0, 0
@@ -541,15 +541,15 @@ async def test_a_document_is_read_once_until_it_changes(
     space: Space, report: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second reading, by another path, is recalled and carries the path as given."""
-    from memgang import readers
+    from memgang import reading
 
-    gang, real, read = Gang(space), readers.read, []
+    gang, real, read = Gang(space), reading._parsed, []
 
-    def counted(source: str) -> Any:
+    async def counted(engine: Any, source: str) -> Any:
         read.append(source)
-        return real(source)
+        return await real(engine, source)
 
-    monkeypatch.setattr(readers, "read", counted)
+    monkeypatch.setattr(reading, "_parsed", counted)
     [first] = (await gang.read_documents(str(report))).documents
     other = report.parent / "link.md"
     other.symlink_to(report)

@@ -1,5 +1,5 @@
 """``python -m memgang`` is ``memgang``."""
 
-from memgang.doors.cli import main
+from memgang.doors.entry import main
 
 main()

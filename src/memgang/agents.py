@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from memgang.engines.processes import Engine
 from memgang.errors import ConfigError, StoreUnavailable
 from memgang.model import NO_USAGE, Call, Context, LanguageModel, Ref, Usage, Work, current_context, current_work
 from memgang.parameters import Parameters
@@ -69,10 +70,12 @@ class Progress:
 class Crew:
     """What all agents of one gang share: the space, the places, the run they are in, and how far they are."""
 
-    def __init__(self, space: Space, llm: LanguageModel, concurrency: int, team: str, run: str) -> None:
+    def __init__(
+        self, space: Space, llm: LanguageModel, concurrency: int, team: str, run: str, engine: Engine,
+    ) -> None:
         if concurrency < 1:
             raise ConfigError(f"concurrency={concurrency} must be at least 1")
-        self.space, self.llm, self.concurrency, self.run = space, llm, concurrency, run
+        self.space, self.llm, self.concurrency, self.run, self.engine = space, llm, concurrency, run, engine
         self.team = check_label("team", team) if team else ""
         self.places = asyncio.Semaphore(concurrency)
         self.progress = Progress()
@@ -160,7 +163,7 @@ class Agent:
     def __init__(
         self, crew: Crew, function: Callable[..., Any], *, role: str = "", agents: int = 8, share: bool = True,
         ttl: TTL | int = "default", retries: int = 2, deps: Sequence[Any] = (), version: str | None = None,
-        kind: str = "fact", name: str | None = None,
+        kind: str = "fact", name: str | None = None, cpu_bound: bool | None = None,
     ) -> None:
         if agents < 1:
             raise ConfigError(f"agents={agents} must be at least 1")
@@ -172,6 +175,7 @@ class Agent:
         self._crew, self._ttl, self._deps = crew, ttl, tuple(deps)
         self._given_version, self._version = version, version
         self._parameters = Parameters(function)
+        self._in_workers = crew.engine.takes_agents if cpu_bound is None else cpu_bound
         self._is_async = inspect.iscoroutinefunction(function)
         prefix = f"{crew.team}." if crew.team else ""
         self._pool = Pool([check_label("agent", f"{prefix}{self.role}-{k}") for k in range(1, agents + 1)])
@@ -287,6 +291,8 @@ class Agent:
         args, kwargs = self._parameters.spread(await self._parameters.opened(crew.space, bound))
         if self._is_async:
             value = await self.function(*args, **kwargs)
+        elif self._in_workers:
+            value = await crew.engine.run(self.function, *args, **kwargs)
         else:
             value = await asyncio.to_thread(self.function, *args, **kwargs)  # takes the context along
         work = current_work.get()

@@ -13,11 +13,12 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from memgang.errors import ConfigError
-from memgang.model import Event, MemoryObject, NameVersion, Ref
+from memgang.lineage import Forgotten
+from memgang.model import Call, Event, MemoryObject, NameVersion, Ref
 from memgang.space import TTL, Found, Space, open
 
 T = TypeVar("T")
@@ -109,9 +110,21 @@ class BlockingSpace:
         """See `Space.unpin`."""
         self._wait(self._space.unpin(ref, holder))
 
-    def forget(self, ref: str, reason: str = "") -> bool:
+    def forget(
+        self, ref: str, reason: str = "", *, cascade: bool = False, dry_run: bool = False, remove_names: bool = False,
+    ) -> Forgotten:
         """See `Space.forget`."""
-        return self._wait(self._space.forget(ref, reason))
+        return self._wait(self._space.forget(ref, reason, cascade=cascade, dry_run=dry_run, remove_names=remove_names))
+
+    def invalidate(
+        self, source: str, reason: str = "", *, dry_run: bool = False, remove_names: bool = False,
+    ) -> Forgotten:
+        """See `Space.invalidate`."""
+        return self._wait(self._space.invalidate(source, reason, dry_run=dry_run, remove_names=remove_names))
+
+    def scrub(self) -> bool:
+        """See `Space.scrub`."""
+        return self._wait(self._space.scrub())
 
     def find(self, **filters: Any) -> Found:
         """See `Space.find`."""
@@ -139,6 +152,19 @@ class BlockingSpace:
             return self._wait(recalled(*args, **kwargs))
 
         return waited
+
+    def stream(self, call: Call, produce: Callable[[], AsyncIterator[str | bytes]], **options: Any) -> Iterator[str | bytes]:
+        """See `Space.stream`; ``produce`` runs on the shared event loop."""
+        stream = self._space.stream(call, produce, **options)
+
+        async def piece() -> str | bytes | None:
+            return await anext(stream, None)
+
+        try:
+            while (found := self._wait(piece())) is not None:
+                yield found
+        finally:
+            self._wait(stream.aclose())
 
     def close(self) -> None:
         """Write what waits and leave. The memory stays."""

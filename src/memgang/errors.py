@@ -9,11 +9,15 @@ MemGangError
 ├── Conflict             a name has moved on; carries both versions
 ├── LeaseLost            someone newer leads this call
 │   └── Fenced           and our answer was not used
+├── StreamRestarted      a stream began again with other pieces than were delivered
 ├── WorkFailed           the work of a call failed, here or in the process we followed
 ├── ReadError            a source cannot be read; carries the source and the reason
 ├── ModelError           a language model did not answer
+│   └── BudgetExceeded   the call could cost more than is left to spend
 ├── TooLarge             a body is over the limit
+│   └── CallTooLarge     one call needs more tokens than a whole minute may hold
 ├── StoreFull            the space or the server has no room left
+├── LogBroken            the files that keep the sealed log are not as they were written
 └── StoreUnavailable     the server cannot be found, started or reached
     └── ServerUnfit      the server answers, but cannot keep what is promised
 
@@ -108,6 +112,19 @@ class Fenced(LeaseLost):
         return f"cannot commit {self.flight}: fence {self.held} was overtaken by {self.newest}"
 
 
+class StreamRestarted(MemGangError):
+    """The attempt whose pieces were delivered did not end, and what came instead begins differently. Never a splice."""
+
+    hint = "throw away what was delivered and ask again; you will get the stream or the answer that won"
+
+    def __init__(self, call: str, delivered: int) -> None:
+        super().__init__(call, delivered)
+        self.call, self.delivered = call, delivered
+
+    def __str__(self) -> str:
+        return f"the stream of {self.call} began again, and its first {self.delivered:,} characters or bytes are others now"
+
+
 class WorkFailed(MemGangError):
     """The work behind a call failed. ``kind`` is ``permanent`` or ``transient``."""
 
@@ -154,6 +171,29 @@ class ModelError(MemGangError):
         return f"model {self.model} did not answer: {self.code}: {self.message}"
 
 
+class BudgetExceeded(ModelError):
+    """The call could cost more than is left to spend; it was not made. The caller's own (``kind`` is ``caller``): never shared.
+
+    ``scope`` is whose money it is; ``spent``, ``reserved``, ``limit`` and ``needed`` are micro-dollars.
+    """
+
+    hint = "raise the limit, use a cheaper model, or run it again: what is in memory costs nothing"
+
+    def __init__(self, model: str, scope: str, spent: int, reserved: int, limit: int, needed: int) -> None:
+        super().__init__(model, "caller", "budget", "the budget is used up")
+        self.args = (model, scope, spent, reserved, limit, needed)
+        self.scope, self.spent, self.reserved, self.limit, self.needed = scope, spent, reserved, limit, needed
+
+    def __str__(self) -> str:
+        return (f"model {self.model} was not asked: the budget of {self.scope} is {_usd(self.limit)}, {_usd(self.spent)} is spent, "
+                f"{_usd(self.reserved)} reserved for calls under way, and this call could cost {_usd(self.needed)}")
+
+
+def _usd(micro: int) -> str:
+    """Micro-dollars for a person."""
+    return f"${micro / 1_000_000:,.6f}".rstrip("0").rstrip(".")
+
+
 class TooLarge(MemGangError):
     """A body is over the limit."""
 
@@ -165,6 +205,15 @@ class TooLarge(MemGangError):
 
     def __str__(self) -> str:
         return f"{self.what} has {self.size:,} bytes; the limit is {self.limit:,}"
+
+
+class CallTooLarge(TooLarge):
+    """One call needs more tokens than the limit allows in a whole window; it could never begin."""
+
+    hint = "raise tokens_per_minute, or split what is asked into smaller parts"
+
+    def __str__(self) -> str:
+        return f"{self.what} needs about {self.size:,} tokens; the limit is {self.limit:,} a window, so it could never begin"
 
 
 class StoreFull(MemGangError):
@@ -180,6 +229,12 @@ class StoreFull(MemGangError):
         if not self.limit:
             return f"no room for {self.what}: the server is out of memory"
         return f"no room for {self.what}: {self.used:,} of {self.limit:,} bytes are used"
+
+
+class LogBroken(MemGangError):
+    """The files that keep the sealed log are not as they were written. Nothing is added to them."""
+
+    hint = "run `memgang log --verify` to see where; move the directory away to begin a new chain"
 
 
 class StoreUnavailable(MemGangError):

@@ -15,9 +15,9 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, cast, overload
 
 import msgspec
 
@@ -25,8 +25,12 @@ from memgang import llms
 from memgang.agents import Agent, Crew, Progress, model_key
 from memgang.asking import Asker
 from memgang.engines.asyncio_engine import run_all, together
+from memgang.engines.processes import Engine
+from memgang.engines.processes import engine as engine_of
 from memgang.errors import ConfigError, MemGangError, ModelError, ReadError, StoreFull, StoreUnavailable
-from memgang.model import Call, LanguageModel, Prompt, Ref, current_work
+from memgang.limits import Limits
+from memgang.llms.shipped import shipped
+from memgang.model import Call, Completion, LanguageModel, Prompt, Ref, current_work
 from memgang.reading import Reading, read_all
 from memgang.savings import Savings, fold
 from memgang.settings import Price
@@ -61,7 +65,9 @@ class Gang:
 
     ``llm`` is a language model, its name, or None for that of the settings. ``concurrency`` bounds how many
     outermost agent calls, and how many questions to the model, are under way at once. ``team`` goes before the
-    names of its agents. ``prices`` (dollars per million tokens) replace those of the settings.
+    names of its agents. ``prices`` (dollars per million tokens) replace those of the settings. ``engine`` says where
+    CPU-bound leaves run (see `engines.processes`; one that is given is not closed), ``workers`` how many processes at most.
+    ``limits`` are shared with other gangs, in any process (see `Limits`); without them nothing is asked of the server.
     ``failures`` lists what `map` has skipped; ``progress`` is for displays, ``on_progress`` is called when it changes.
 
     Raises:
@@ -71,14 +77,20 @@ class Gang:
     def __init__(
         self, space: Space, llm: str | LanguageModel | None = None, concurrency: int = 16, title: str = "",
         prices: Mapping[str, Price] | None = None, team: str = "",
+        engine: Literal["auto", "asyncio", "processes"] | Engine = "auto", workers: int | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        self.space, self.title = space, title
+        self.space, self.title, self.limits = space, title, limits
         self._owns_llm = not isinstance(llm, LanguageModel)
         model = llm if isinstance(llm, LanguageModel) else llms.load(llm or space.settings.llm, space.settings)
+        self._owns_engine = isinstance(engine, str)
+        self.engine = engine_of(engine, cpu_bound=getattr(model, "cpu_bound", False), workers=workers,
+                                attempts=space.settings.attempts)
         # Without a run of its own its events still belong together, so that `savings` can tell them apart.
-        self._crew = Crew(space, model, concurrency, team, space.context.run or run_id())
+        self._crew = Crew(space, model, concurrency, team, space.context.run or run_id(), self.engine)
         self._prices = dict(prices) if prices is not None else space.settings.price_table()
-        self._asker = Asker(model, self._prices, concurrency)
+        self._asker = Asker(shipped(model, space.settings, self.engine), self._prices, concurrency,
+                            limits, space, lambda: self._crew.run)
         self.failures: list[Failure] = []
 
     @property
@@ -122,41 +134,42 @@ class Gang:
     def agent(
         self, function: None = None, /, *, role: str = "", agents: int = 8, share: bool = True,
         ttl: TTL | int = "default", retries: int = 2, deps: Sequence[Any] = (), version: str | None = None,
-        kind: str = "fact", name: str | None = None,
+        kind: str = "fact", name: str | None = None, cpu_bound: bool | None = None,
     ) -> Callable[[Callable[..., Any]], Agent]: ...
 
     def agent(
         self, function: Callable[..., Any] | None = None, /, *, role: str = "", agents: int = 8, share: bool = True,
         ttl: TTL | int = "default", retries: int = 2, deps: Sequence[Any] = (), version: str | None = None,
-        kind: str = "fact", name: str | None = None,
+        kind: str = "fact", name: str | None = None, cpu_bound: bool | None = None,
     ) -> Agent | Callable[[Callable[..., Any]], Agent]:
-        """Decorator: make an `Agent` of a function; a plain one runs in a thread.
+        """Decorator: make an `Agent` of a function; a plain one runs in a thread, or where the engine runs it.
 
         A parameter annotated ``Ref`` is given references, all others the values behind them. ``agents`` is how
         many of this role work at once. ``share=False`` is for work with side effects: it is not recalled, and done
         again up to ``retries`` times after errors that may pass (of recalled work, the setting ``attempts`` decides).
         ``deps`` names what else decides the answer, ``version`` replaces the version made of source and deps;
         ``kind`` is that of the objects it makes, ``name`` its name in call keys (module and name of the function).
+        ``cpu_bound``: a plain function that other processes can import goes to workers with ``engine="processes"``;
+        True says so for ``"auto"`` too, False keeps it here (it changes something in this process).
         """
         def made(function: Callable[..., Any]) -> Agent:
             return Agent(self._crew, function, role=role, agents=agents, share=share, ttl=ttl, retries=retries,
-                         deps=deps, version=version, kind=kind, name=name)
+                         deps=deps, version=version, kind=kind, name=name, cpu_bound=cpu_bound)
 
         return made if function is None else made(function)
 
-    async def llm(self, prompt: str | Prompt, *, sample: int = 0) -> str:
-        """Ask the language model: a recalled call of its own. Another ``sample`` asks for another answer.
+    async def llm(self, prompt: str | Prompt, *, sample: int | Literal["fresh"] | None = None) -> str:
+        """Ask the language model: a recalled call of its own.
+
+        Where the model samples, the i-th ask of one prompt by one agent call within one run is given the i-th sample,
+        and so is the i-th ask of every other: a retry or a vote is given fresh answers, which are shared all the same.
+        A number asks for that sample, ``"fresh"`` for an answer nobody else is given.
 
         Raises:
             ModelError: the caller's own key, rights or quota.
             WorkFailed: the model did not answer, as often as is tried.
         """
-        if isinstance(prompt, str):
-            prompt = Prompt(instruction=prompt)
-        model = self.model
-        call = Call("llm", model.name, model.version, model=model.name, system=prompt.system,
-                    messages=[msgspec.to_builtins(prompt)], parameters=model.parameters, sample=sample)
-        asked = prompt
+        call, asked = self._question(prompt)
 
         async def compute() -> str:
             completion, usage = await self._asker.ask(asked)
@@ -166,10 +179,62 @@ class Gang:
             self._crew.changed()
             return completion.text
 
-        recalled = await self.space.recall(call, compute, kind="answer")
+        recalled = await self.space.recall(call, compute, kind="answer", sample=self._sample(sample))
         if recalled.how != "computed":
             self.progress.saved = self.progress.saved + recalled.usage
         return str(await recalled.value(str))
+
+    async def stream(
+        self, prompt: str | Prompt, *, sample: int | Literal["fresh"] | None = None, restart: str = "error",
+    ) -> AsyncGenerator[str, None]:
+        """As `llm`, piece by piece while it is made: ``async for piece in gang.stream(prompt)``.
+
+        It is the same call as `llm`: whoever asks it, either way and on any process, while it is being answered is
+        delivered the same pieces; afterwards the answer comes in one piece. ``restart``: see `Space.stream`.
+
+        Raises:
+            StreamRestarted: the answer begins with something else than what was delivered.
+            ModelError, WorkFailed: as `llm` raises them.
+        """
+        call, asked = self._question(prompt)
+
+        async def produce() -> AsyncGenerator[str, None]:
+            said: list[str] = []
+            completion: Completion | None = None
+            asking = cast(AsyncGenerator[str | Completion, None], self._asker.stream(asked))
+            async with contextlib.aclosing(asking):  # at once, not when it is collected: it holds a place in the line
+                async for piece in asking:
+                    if isinstance(piece, Completion):
+                        completion = piece
+                    else:
+                        said.append(piece)
+                        yield piece
+            if completion is None:
+                raise ModelError(self.model.name, "transient", "cut", "the stream ended before the answer was whole")
+            usage = self._asker.priced(completion)
+            if (work := current_work.get()) is not None:
+                work.own = work.own + usage
+            self.progress.spent = self.progress.spent + usage
+            self._crew.changed()
+            if "".join(said) != completion.text:
+                raise ModelError(self.model.name, "transient", "mismatch", "the pieces of the stream are not its answer")
+
+        stream = self.space.stream(call, produce, kind="answer", sample=self._sample(sample), restart=restart)
+        async with contextlib.aclosing(stream):
+            async for piece in stream:
+                yield piece if isinstance(piece, str) else piece.decode()
+        if stream.recalled is not None and stream.recalled.how != "computed":
+            self.progress.saved = self.progress.saved + stream.recalled.usage
+
+    def _question(self, prompt: str | Prompt) -> tuple[Call, Prompt]:
+        if isinstance(prompt, str):
+            prompt = Prompt(instruction=prompt)
+        model = self.model
+        return Call("llm", model.name, model.version, model=model.name, system=prompt.system,
+                    messages=[msgspec.to_builtins(prompt)], parameters=model.parameters), prompt
+
+    def _sample(self, sample: int | Literal["fresh"] | None) -> int | Literal["fresh", "occurrence"]:
+        return sample if sample is not None else "occurrence" if _samples(self.model) else 0
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────
 
@@ -177,7 +242,7 @@ class Gang:
         """Read files, folders, globs and URLs into parts; what cannot be read is listed and stops nothing."""
         reader = f"{self._crew.team}.read-1" if self._crew.team else "read-1"
         with self.space.acting_as(agent=reader, role="read", run=self._crew.run):
-            return await read_all(self.space, sources)
+            return await read_all(self.space, sources, self.engine)
 
     async def read(self, *sources: str) -> list[Ref]:
         """The parts of all sources in order.
@@ -340,7 +405,10 @@ class Gang:
                     self._prices)
 
     async def aclose(self) -> None:
-        """Give back the model's connections, if the gang has made it. The space stays open."""
+        """Give back the model's connections and the workers, if the gang has made them. The space stays open."""
+        await self._asker.aclose()
+        if self._owns_engine:
+            await self.engine.aclose()
         if self._owns_llm:
             await self.model.aclose()
 
@@ -376,7 +444,14 @@ class Gang:
 def run_id() -> str:
     """A new run's id: sorts by time (UTC, to the millisecond), and no two are the same."""
     now = time.time()
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now * 1000) % 1000:03d}{secrets.token_hex(2)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now * 1000) % 1000:03d}{secrets.token_hex(3)}"
+
+
+def _samples(model: LanguageModel) -> bool:
+    """Whether the model may answer the same prompt in different ways: without a seed, and above temperature 0 or unset."""
+    if getattr(model, "deterministic", False) or model.parameters.get("seed") is not None:
+        return False
+    return model.parameters.get("temperature") != 0
 
 
 def _fails_all(error: Exception) -> bool:

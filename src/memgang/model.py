@@ -165,6 +165,7 @@ class Follow(msgspec.Struct, frozen=True):
     fence: int
     leader: str
     by: str = ""  # who leads
+    old: Answered | None = None  # an answer that has ended or is being renewed, where the caller would still take it
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -172,6 +173,7 @@ class Backoff(msgspec.Struct, frozen=True):
 
     ms: int
     fence: int
+    old: Answered | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -181,6 +183,7 @@ class Claimed(msgspec.Struct, frozen=True):
     ms: int
     how: str  # new | taken | replay
     attempt: int
+    old: Answered | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -189,6 +192,7 @@ class Failed(msgspec.Struct, frozen=True):
     error: bytes
     fence: int
     ms: int
+    old: Answered | None = None
 
 
 Outcome = Answered | Follow | Backoff | Claimed | Failed

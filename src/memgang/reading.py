@@ -11,12 +11,16 @@ import msgspec
 
 from memgang import readers
 from memgang.engines.asyncio_engine import run_all
+from memgang.engines.pool import Crashed, Limits, OverLimit
+from memgang.engines.processes import Engine
 from memgang.errors import MemGangError, ReadError, WorkFailed
 from memgang.model import Call, Document, Parsed, Place, Ref, Unreadable, Usage, current_work
 from memgang.readers import web
 from memgang.space import Space
 
-CONCURRENCY = 4
+CONCURRENCY = 12  # enough that parsers need not wait for what was parsed to be stored
+# What parsing one source may take. A text of the largest size that is read needs about half of it.
+PARSE = Limits(wall_s=60.0, cpu_s=60, memory_mb=1_024)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -31,11 +35,14 @@ class Reading(msgspec.Struct, frozen=True):
         return list(dict.fromkeys(place.ref for document in self.documents for place in document.places))
 
 
-async def read_all(space: Space, sources: Sequence[str]) -> Reading:
-    """Read files, folders, globs and URLs. A source that cannot be read is listed and stops nothing."""
+async def read_all(space: Space, sources: Sequence[str], engine: Engine) -> Reading:
+    """Read files, folders, globs and URLs. A source that cannot be read is listed and stops nothing.
+
+    What is parsed may come from strangers, so it is done in a worker process under limits, with any engine.
+    """
     named = await asyncio.to_thread(readers.expand, sources)
     outcomes = await run_all(
-        named, lambda source: _read(space, source), CONCURRENCY, stop=lambda error: not isinstance(error, WorkFailed))
+        named, lambda source: _read(space, source, engine), CONCURRENCY, stop=lambda error: not isinstance(error, WorkFailed))
     documents: list[Document] = []
     unreadable: list[Unreadable] = []
     for source, outcome in zip(named, outcomes, strict=True):
@@ -51,7 +58,7 @@ async def read_all(space: Space, sources: Sequence[str]) -> Reading:
     return Reading(tuple(documents), tuple(unreadable))
 
 
-async def _read(space: Space, source: str) -> Document | Unreadable:
+async def _read(space: Space, source: str, engine: Engine) -> Document | Unreadable:
     real = source.partition("#")[0] if web.is_url(source) else os.path.realpath(source)
     call = Call("read", "memgang.readers:read", readers.VERSION, {"source": real})
     fingerprint = b""
@@ -59,7 +66,7 @@ async def _read(space: Space, source: str) -> Document | Unreadable:
     async def compute() -> Document | Unreadable:
         nonlocal fingerprint
         try:
-            fingerprint, parsed, size = await asyncio.to_thread(_parsed, real)
+            fingerprint, parsed, size = await _parsed(engine, real)
         except ReadError as error:
             # An answer without a validator: shared with those who wait for it now, and never used again.
             fingerprint = b""
@@ -69,13 +76,15 @@ async def _read(space: Space, source: str) -> Document | Unreadable:
         refs = await space.put_many([part.text for part in parsed.parts], kind="part",
                                     pos=[part.pos for part in parsed.parts], parents=())
         places = tuple(Place(ref=ref, **_place(part)) for ref, part in zip(refs, parsed.parts, strict=True))
-        return Document(source=source, title=parsed.title, media_type=parsed.media_type, places=places,
+        # As it is named everywhere, so that `Space.invalidate` finds it; who asks is given back the source as given.
+        return Document(source=real, title=parsed.title, media_type=parsed.media_type, places=places,
                         notes=parsed.notes)
 
     async def check(validator: bytes) -> bool:
         return await asyncio.to_thread(readers.unchanged, real, validator)
 
-    recalled = await space.recall(call, compute, kind="document", check=check, validate=lambda: fingerprint)
+    # Kept as long as its parts are: who wants to forget a source finds them by its document.
+    recalled = await space.recall(call, compute, ttl=None, kind="document", check=check, validate=lambda: fingerprint)
     value = await recalled.value()
     if not isinstance(value, Document | Unreadable):
         raise MemGangError(f"the memory of {source} is not a document: {type(value).__name__}")
@@ -87,14 +96,19 @@ async def _read(space: Space, source: str) -> Document | Unreadable:
     return value
 
 
-def _parsed(source: str) -> tuple[bytes, Parsed, int]:
+async def _parsed(engine: Engine, source: str) -> tuple[bytes, Parsed, int]:
     """The fingerprint, taken before reading, what is in the source, and its size; a page is fetched once for all."""
-    if web.is_url(source):
-        fetched = web.fetch(source)
-        return readers.of_fetched(fetched), readers.read_fetched(source, fetched), len(fetched.body)
-    is_file = os.path.isfile(source)
-    fingerprint = readers.fingerprint(source) if is_file else b""
-    return fingerprint, readers.read(source), os.path.getsize(source) if is_file else 0
+    try:
+        if web.is_url(source):
+            fetched = await asyncio.to_thread(web.fetch, source)
+            parsed = await engine.read(readers.read_fetched, source, fetched, limits=PARSE)
+            return readers.of_fetched(fetched), parsed, len(fetched.body)
+        found: tuple[bytes, Parsed, int] = await engine.read(readers.read_file, source, limits=PARSE)
+        return found
+    except OverLimit as error:
+        raise ReadError(source, f"the parser {error.what}") from None
+    except Crashed as error:
+        raise ReadError(source, f"the parser crashed on it ({error.how})") from error
 
 
 def _place(part: Any) -> dict[str, Any]:

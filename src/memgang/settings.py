@@ -81,6 +81,8 @@ class Settings:
     answer_ttl_ms: int = 7 * 24 * 3_600_000
     guard_ms: int = 60_000
     on_abandon: Literal["finish", "cancel"] = "finish"  # when the last local caller leaves
+    on_lease_lost: Literal["finish", "cancel"] = "finish"  # when somebody newer leads: go on all the same, or stop
+    patience_ms: int = 2_000  # how long calls wait for a server that fails to answer, before they no longer do
     fail: Literal["open", "closed"] = "open"  # without a server: compute and mark degraded, or raise
 
     # Bodies
@@ -98,6 +100,12 @@ class Settings:
     log_entries_max: int = 500_000
     janitor_ms: int = 5_000
 
+    # Sealing it, so that a change shows afterwards
+    seal: bool = False  # this process seals the log of its space, when no other does
+    seal_ms: int = 10_000  # what is older than this is sealed
+    seal_entries: int = 1_000  # or as soon as so many entries wait; also the most of one segment
+    seal_anchor: Path | None = None  # a file on another disk or host that is given the head of each seal
+
     socket_timeout_s: float = 5.0
 
     # Language models
@@ -109,8 +117,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("lease_ms", "beat_ms", "hold_ms", "attempts", "poll_ms", "negative_ttl_ms", "answer_ttl_ms",
-                     "guard_ms", "part_bytes", "body_bytes_max", "flush_ms", "flush_events", "log_keep_hours",
-                     "log_entries_max", "janitor_ms", "socket_timeout_s", "llm_timeout_s"):
+                     "guard_ms", "patience_ms", "part_bytes", "body_bytes_max", "flush_ms", "flush_events", "log_keep_hours",
+                     "log_entries_max", "janitor_ms", "seal_ms", "seal_entries", "socket_timeout_s", "llm_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name}={getattr(self, name)} must be greater than 0")
         if self.beat_ms * 3 >= self.lease_ms:
@@ -150,7 +158,7 @@ class Settings:
         values.setdefault("openai_base_url", os.environ.get("OPENAI_BASE_URL") or None)
         values.setdefault("openai_api_key", os.environ.get("OPENAI_API_KEY") or None)
         values.update({name: value for name, value in given.items() if value is not None})
-        for name in ("state_dir", "runtime_dir", "prices"):
+        for name in ("state_dir", "runtime_dir", "prices", "seal_anchor"):
             if isinstance(values.get(name), str):
                 values[name] = Path(values[name])
         return cls(**values)

@@ -21,11 +21,13 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 import msgspec
 from redis.exceptions import RedisError
 
+from memgang import lineage
 from memgang.canonical import argument
 from memgang.codec import decode, encode, parse_ttl
 from memgang.errors import ConfigError, Conflict, IntegrityError, MemGangError, StoreFull, TooLarge, UnknownReference
+from memgang.lineage import Forgotten
 from memgang.model import Call, Context, Event, MemoryObject, NameVersion, Ref, Usage, current_context, current_work
-from memgang.recall import Check, Formed, Recalled, Recaller
+from memgang.recall import Check, Formed, Mode, Recalled, Recaller, Sample, Terms
 from memgang.settings import Settings
 from memgang.store import log as logs
 from memgang.store import scripts
@@ -34,6 +36,7 @@ from memgang.store.keys import check_label, check_name
 from memgang.store.process import default_agent, fresh, principal
 from memgang.store.store import Store
 from memgang.store.wire import translated
+from memgang.streaming import Produce, Stream, Streams
 from memgang.versions import version_of
 
 P = ParamSpec("P")
@@ -56,8 +59,10 @@ class Space:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._recaller = Recaller(store)
+        self._streams = Streams(store)
         agent = store.settings.agent or default_agent()
         self._self = Context(who=f"{principal()}/{check_label('agent', agent)}")
+        self._named = bool(store.settings.agent)
 
     @property
     def name(self) -> str:
@@ -214,12 +219,65 @@ class Space:
         found: list[MemoryObject | None] = await self._plain(self._store.objects.describe(refs, self._store.log.server_ms()))
         return found
 
-    async def forget(self, ref: str, reason: str = "") -> bool:
-        """Remove an object now, pinned or not; whether it was there. Names that point at it stay and say so."""
+    async def forget(
+        self, ref: str, reason: str = "", *, cascade: bool = False, dry_run: bool = False, remove_names: bool = False,
+    ) -> Forgotten:
+        """Remove an object now, pinned or not; with ``cascade`` everything that was made from it, and their answers too.
+
+        What it says is true when anything was removed (with ``dry_run``: would be). An object goes wherever it is
+        used: the same text in another document is the same object. Names that point at what is gone stay, unless
+        ``remove_names``. A cascade looks at every record of the space once (a few seconds for 100,000), may be
+        interrupted, and a repeat does the rest.
+
+        Work that is under way and had read what is gone fails when it puts its result. Two things stay: ids, sizes
+        and labels in the log, and on disk what the server has not rewritten yet (`scrub`).
+
+        Raises:
+            UnknownReference: a name or prefix that nothing has.
+            StoreUnavailable: the server went away before all was done; repeat it.
+        """
         whole = await self.resolve(ref)
-        size = await scripts.forget(self._store.wire, self._store.keys, whole, who=self.context.who,
-                                    note=note(self.context), reason=reason[:200])
-        return size is not None
+        return await self._removing(lineage.forget(
+            self._store, self.context, [whole], cascade=cascade, dry_run=dry_run, reason=reason, remove_names=remove_names))
+
+    async def invalidate(
+        self, source: str, reason: str = "", *, dry_run: bool = False, remove_names: bool = False,
+    ) -> Forgotten:
+        """Forget what was read from a source, and everything that was made from it: read again, it is all computed anew.
+
+        ``source`` is a file, a folder (all that was read below it), a glob or a URL, whether it still exists or not;
+        else the name or reference of an object. Text that another remembered document holds as well stays, and is
+        listed as ``shared``: it was read there too. To remove a text wherever it stands, `forget` its reference.
+
+        Raises:
+            UnknownReference: nothing is remembered of it.
+            StoreUnavailable: as for `forget`.
+        """
+        if not source.startswith("mg:"):
+            read = await self._removing(lineage.readings(self._store, source))
+            if read.roots:
+                return await self._removing(lineage.forget(
+                    self._store, self.context, read.roots, calls=read.calls, shared=read.shared, dry_run=dry_run,
+                    reason=reason, remove_names=remove_names))
+        try:
+            return await self.forget(source, reason, cascade=True, dry_run=dry_run, remove_names=remove_names)
+        except UnknownReference as error:
+            if source.startswith("mg:"):
+                raise
+            raise UnknownReference(source, "nothing that was read from there is remembered, and no object has this name") from error
+
+    async def scrub(self) -> bool:
+        """Have the server rewrite its files, so that what was forgotten is on its disk no more; False: it may not, or keeps none.
+
+        Without it the server does so by itself when its log of commands has grown enough.
+        """
+        return await self._store.rewrite()
+
+    async def _removing(self, work: Awaitable[T]) -> T:
+        try:
+            return await work
+        except RedisError as error:
+            raise translated(error, "forget") from error
 
     async def pin(self, ref: str, ttl: TTL = "1h", holder: str | None = None) -> int:
         """Keep an object from eviction; the deadline in ms of the server's clock. ``holder`` is an identity.
@@ -403,7 +461,7 @@ class Space:
         """The log, oldest first: of one run, or of all; with ``follow``, also what comes from now on."""
         await self.flush()
         source = logs.follow if follow else logs.read
-        async for event in source(self._store.wire, self._store.keys, cursor):
+        async for event in source(self._store.wire, self._store.keys, cursor, archive=self._store.archive):
             if run is None or event.run == run:
                 yield event
 
@@ -416,20 +474,89 @@ class Space:
     async def recall(
         self, call: Call, compute: Callable[[], Awaitable[Any]], *, ttl: TTL | int = "default", kind: str = "other",
         pos: float | None = None, tags: Sequence[str] = (), check: Check | None = None,
-        validate: Callable[[], bytes] | None = None, formed: Formed | None = None,
+        validate: Callable[[], bytes] | None = None, formed: Formed | None = None, sample: Sample = None,
+        mode: Mode = "share", negative_ttl: TTL = None, refresh_early: float | bool = False, stale: TTL = None,
     ) -> Recalled:
         """The call's answer: recalled if anybody has computed it, else computed by exactly one of all who ask.
 
         ``check`` is given the validator kept with an answer and says whether the answer may still be used;
-        ``validate`` makes that validator, after the work. See `memgang.recall` for what is raised.
+        ``validate`` makes that validator, after the work.
+
+        ``sample`` replaces that of the call: a number; ``"occurrence"``, where the i-th ask of the same request by one
+        identity within one run shares the i-th answer with everybody else's i-th ask; ``"fresh"``, an answer nobody
+        else is given. The identity is the agent call under way, else the agent that was named (as a setting or by
+        `acting_as`); who has none asks for sample 0.
+
+        ``mode``: ``"share"``; ``"refresh"`` computes anew and replaces the answer, once for all who do so at the same
+        time; ``"private"`` computes for this caller alone and keeps nothing.
+
+        ``negative_ttl`` is how long a failure for good is told to all who ask. ``refresh_early``: from this fraction
+        of the time to live left (or, where True, at a moment drawn by the XFetch rule) one caller computes anew in the
+        background while all are served. ``stale``: how long after its end the answer is still served, marked as
+        ``stale``, while one computes anew in the background.
+
+        Raises:
+            WorkFailed: the work failed for good, or as often as is tried; or the call waits for itself.
+            ModelError, StoreFull, ...: the caller's own key, quota or room; told to nobody else.
+            StoreUnavailable: the server is away and ``fail="closed"``.
+            ConfigError: one of the options is none.
         """
-        ttl_ms = self.settings.answer_ttl_ms if ttl == "default" else parse_ttl(ttl)
+        terms = self._terms(ttl, mode, negative_ttl, refresh_early, stale)
+        context = self.context
+        if sample is not None:
+            call, formed = self.sampled(call, sample), None
         recalled = await self._recaller.recall(
-            call, compute, context=self.context, ttl_ms=ttl_ms, kind=kind, pos=pos, tags=tuple(tags), check=check,
+            call, compute, context=context, terms=terms, kind=kind, pos=pos, tags=tuple(tags), check=check,
             validate=validate, formed=formed)
         if self.settings.audit == "strict":
             await self._store.log.flush()
         return recalled
+
+    def _terms(
+        self, ttl: TTL | int, mode: Mode, negative_ttl: TTL, refresh_early: float | bool, stale: TTL
+    ) -> Terms:
+        return Terms(
+            ttl_ms=self.settings.answer_ttl_ms if ttl == "default" else parse_ttl(ttl), mode=mode,
+            negative_ttl_ms=None if negative_ttl is None else parse_ttl(negative_ttl), refresh_early=refresh_early,
+            stale_ms=parse_ttl(stale))
+
+    def sampled(self, call: Call, sample: Sample) -> Call:
+        """The call with the sample that is meant, as `recall` says it; an ``"occurrence"`` is counted."""
+        context = self.context
+        return self._recaller.sampled(call, sample, context.run, self._identity(context))
+
+    def _identity(self, context: Context) -> str:
+        """Who asks, for counting asks: the agent call under way (whichever worker was free for it), or a named agent."""
+        if context.task:
+            return f"{context.role}/{context.task}"
+        return context.who if self._named or context.who != self._self.who else ""
+
+    def stream(
+        self, call: Call, produce: Produce, *, ttl: TTL | int = "default", kind: str = "other", pos: float | None = None,
+        tags: Sequence[str] = (), sample: Sample = None, restart: str = "error",
+    ) -> Stream:
+        """The call's answer piece by piece while it is made, whoever makes it: ``async for piece in space.stream(...)``.
+
+        ``produce`` gives pieces of str or of bytes; it runs at one of all who ask, on any process, and the others are
+        delivered the same from the first piece on. Only a whole answer is kept: the pieces joined, which `recall` of
+        the same call finds. One that is there already comes in one piece.
+
+        If the one who makes it fails or dies, another attempt takes over; a reader goes on where that one begins with
+        what it was delivered. Otherwise ``restart`` decides: "error" raises, "marker" delivers
+        `memgang.streaming.RESTARTED` and begins again. ``sample``, and what else is raised: see `recall`.
+
+        Raises:
+            StreamRestarted: what was delivered is not the beginning of the answer.
+            CodecError: pieces of another type, or of both.
+        """
+        if sample is not None:
+            call = self.sampled(call, sample)
+        formed = self.form(call)
+
+        def recall(compute: Callable[[], Awaitable[Any]]) -> Awaitable[Recalled]:
+            return self.recall(call, compute, ttl=ttl, kind=kind, pos=pos, tags=tags, formed=formed)
+
+        return self._streams.open(formed.key, produce, recall, restart)
 
     def key(self, call: Call) -> str:
         """The key a call has in this space."""
@@ -441,15 +568,19 @@ class Space:
 
     def once(
         self, function: Callable[P, Any] | None = None, *, ttl: TTL | int = "default", deps: Sequence[Any] = (),
-        version: str | None = None, kind: str = "other",
+        version: str | None = None, kind: str = "other", sample: Sample = None, mode: Mode = "share",
+        negative_ttl: TTL = None, refresh_early: float | bool = False, stale: TTL = None,
     ) -> Any:
         """Decorator: recall the function instead of repeating it, across tasks, processes and hosts.
 
         The key is its name, its source (or ``version``), what ``deps`` names, and its arguments. Plain functions
-        run in a thread; the decorated function is always awaited.
+        run in a thread; the decorated function is always awaited. The other options are those of `recall`.
         """
+        options: dict[str, Any] = dict(
+            ttl=ttl, kind=kind, sample=sample, mode=mode, negative_ttl=negative_ttl, refresh_early=refresh_early, stale=stale)
         if function is None:
-            return functools.partial(self.once, ttl=ttl, deps=deps, version=version, kind=kind)
+            return functools.partial(self.once, deps=deps, version=version, **options)
+        self._terms(ttl, mode, negative_ttl, refresh_early, stale)  # so that a wrong one is told here
         known = version if version is not None else version_of(function, deps)
         title, signature = f"{function.__module__}:{function.__qualname__}", inspect.signature(function)
         returns = get_type_hints(function).get("return") if _resolvable(function) else None
@@ -465,7 +596,7 @@ class Space:
                     return await function(*args, **kwargs)
                 return await asyncio.to_thread(function, *args, **kwargs)
 
-            result = await self.recall(call, compute, ttl=ttl, kind=kind)
+            result = await self.recall(call, compute, **options)
             return await result.value(returns)
 
         return recalled
@@ -491,6 +622,7 @@ class Space:
     async def aclose(self) -> None:
         """Give up what is under way, write what waits and leave. The space and its memory stay."""
         await self._recaller.aclose()
+        await self._streams.aclose()
         await self._store.aclose()
 
     async def _guard(self, work: Awaitable[T]) -> T:

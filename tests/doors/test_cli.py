@@ -228,3 +228,37 @@ def test_following_the_log_ends_at_an_interrupt_without_a_traceback(memgang: Mem
     _, err = child.communicate(timeout=60)
 
     assert child.returncode == 130 and b"Traceback" not in err
+
+
+def test_a_source_is_invalidated_and_the_reach_is_shown_first(memgang: Memgang, tmp_path: Path) -> None:
+    """A dry run changes nothing and says how much; the real one takes all of it, from the disk too; the next run computes anew."""
+    (tmp_path / "bridge.md").write_text(STORY)
+    first = memgang("run", "bridge.md", "--out", "one")
+    assert first.status == 0, first.err
+
+    def on_disk() -> bytes:
+        return b"".join(file.read_bytes() for file in (tmp_path / "state").rglob("*") if file.is_file())
+
+    assert b"rust on two of the nine bearings" in on_disk()
+    shown = memgang("invalidate", "bridge.md", "--dry-run")
+    assert shown.status == 0 and re.search(r"would forget \d+ objects, .* answers of \d+ calls", shown.out), shown.out
+    assert "1 document" in shown.out and "of runs:" in shown.out and REF.search(shown.out)
+    dry = json.loads(memgang("invalidate", "bridge.md", "--dry-run", "--json").out)
+    done = json.loads(memgang("invalidate", "bridge.md", "--scrub", "--reason", "test", "--json").out)
+    assert done["refs"] == dry["refs"] and done["scrubbed"] and dry["dry_run"] and not done["dry_run"]
+    assert memgang("get", done["refs"][0]).status == 1
+    assert b"rust on two of the nine bearings" not in on_disk()
+
+    refused = memgang("invalidate", "bridge.md")
+    assert refused.status == 1 and "nothing that was read from there" in refused.err
+
+
+def test_what_was_made_from_an_object_is_forgotten_with_it_on_request(memgang: Memgang) -> None:
+    """--cascade says how much went; a dry run of one object leaves it."""
+    ref = memgang("put", "--text", "poison", "--name", "its/name").out.strip()
+
+    assert "would forget 1 object" in memgang("forget", "its/name", "--cascade", "--dry-run").out
+    assert memgang("get", ref).status == 0
+    done = memgang("forget", ref[:14], "--cascade", "--remove-names")
+    assert done.status == 0 and "its/name (taken away)" in done.out
+    assert memgang("forget", ref, "--cascade").status == 1

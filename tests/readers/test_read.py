@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from memgang.errors import ReadError
-from memgang.readers import expand, pdf, read
+from memgang.readers import expand, read
 
 MakePdf = Callable[[list[list[tuple[float, float, float, str]]]], bytes]
 
@@ -50,39 +50,6 @@ def test_a_bad_pdf_is_named_with_its_reason(name: str, reason: str) -> None:
         read(str(BAD / name))
     assert reason in caught.value.reason
     assert caught.value.source.endswith(name)
-
-
-def worker(folder: Path, body: str) -> Path:
-    """A stand-in for the PDF process."""
-    return write(folder, "worker.py", body)
-
-
-def test_a_parser_that_crashes_is_a_reason_and_no_crash_here(tmp_path: Path) -> None:
-    """A native crash ends the worker only."""
-    crash = worker(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
-    with pytest.raises(ReadError, match="crashed"):
-        pdf.read(tmp_path / "x.pdf", "x.pdf", 20, crash)
-
-
-def test_a_parser_that_never_ends_is_stopped(tmp_path: Path) -> None:
-    """A hanging parser costs its time limit and no more."""
-    hang = worker(tmp_path, "import signal\nsignal.pause()\n")
-    with pytest.raises(ReadError, match="not done after 0.5 s"):
-        pdf.read(tmp_path / "x.pdf", "x.pdf", 0.5, hang)
-
-
-def test_a_parser_that_eats_memory_is_stopped(tmp_path: Path) -> None:
-    """The worker's limit on memory holds."""
-    real = Path(pdf.__file__).with_name("pdf_worker.py")
-    hungry = worker(tmp_path, f"""
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("w", {str(real)!r})
-w = importlib.util.module_from_spec(spec); spec.loader.exec_module(w)
-w.extract = lambda path: bytearray(8 << 30)
-w.main(sys.argv[1], 1024, 20)
-""")
-    with pytest.raises(ReadError, match="memory"):
-        pdf.read(tmp_path / "x.pdf", "x.pdf", 20, hungry)
 
 
 @pytest.mark.parametrize("name, content, reason", [

@@ -29,9 +29,9 @@ LUA = Path(checks.__file__).parent / "lua"
 
 # The rule for one space, as the documents give it.
 RULE = """on >secret -@all +evalsha +script|load +ping +time +hello
-    +get +strlen +getrange +set +exists +type +del +unlink +rename +pexpire +persist +spublish +ssubscribe
+    +get +strlen +getrange +set +exists +type +del +unlink +rename +pexpire +pttl +persist +spublish +ssubscribe
     +hget +hmget +hgetall +hlen +hvals +hscan +hset +hsetnx +hdel +hincrby
-    +zrange +zrangebyscore +zscan +zscore +zadd +zrem +xrange +xrevrange +xread +xadd +xlen +xtrim
+    +zrange +zrangebyscore +zrevrange +zcard +zremrangebyscore +zscan +zscore +zadd +zrem +xrange +xrevrange +xread +xadd +xlen +xtrim
     resetkeys ~mg:store ~mg:{default}:* ~mg:{default.*}:* resetchannels &mg:{default.*}:*"""
 
 

@@ -22,11 +22,15 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "Conflict": ("reports/q3", 1, 2, "mg:x"),
     "LeaseLost": ("abc", 1, 2),
     "Fenced": ("abc", 1, 2),
+    "StreamRestarted": ("abc", 120),
     "WorkFailed": ("summarise", "transient", "TimeoutError", "too slow", 3),
     "ReadError": ("a.pdf", "no such file"),
     "ModelError": ("gpt-5-mini", "transient", "429", "slow down", 2.5),
+    "BudgetExceeded": ("gpt-5-mini", "run 7", 900_000, 50_000, 1_000_000, 60_000),
     "TooLarge": ("the body", 2_000, 1_000),
+    "CallTooLarge": ("this call", 12_000, 10_000),
     "StoreFull": ("the body", 2_000, 1_000),
+    "LogBroken": ("line 3 of the seal file is not a seal",),
     "StoreUnavailable": ("no server",),
     "ServerUnfit": ("too old",),
 }
@@ -66,7 +70,8 @@ def test_an_error_is_rebuilt_from_its_args(name: str) -> None:
     assert str(again) == str(error) and vars(again) == vars(error) and again.args == error.args
     assert all(isinstance(item, str | int | float) for item in error.args)
     assert all(
-        str(item) in str(error) or f"{item:,}" in str(error) or item in (2.5, "transient") or name == "WorkFailed"
+        str(item) in str(error) or f"{item:,}" in str(error) or item in (2.5, "transient")
+        or name in ("WorkFailed", "BudgetExceeded")  # the last speaks of dollars
         for item in error.args
         if not isinstance(item, str)
     )

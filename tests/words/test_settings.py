@@ -90,6 +90,7 @@ POSITIVE = (
     "negative_ttl_ms",
     "answer_ttl_ms",
     "guard_ms",
+    "patience_ms",
     "part_bytes",
     "body_bytes_max",
     "flush_ms",
@@ -127,6 +128,7 @@ def test_what_must_be_positive_is(name: str) -> None:
         ({"verify": ""}, "verify='' must be one of always, once"),
         ({"audit": "x"}, "audit='x' must be one of batched, strict"),
         ({"on_abandon": "x"}, "on_abandon='x' must be one of finish, cancel"),
+        ({"on_lease_lost": "x"}, "on_lease_lost='x' must be one of finish, cancel"),
     ],
 )
 def test_a_contradiction_is_explained(given: dict[str, Any], message: str) -> None:

@@ -16,7 +16,7 @@ import typer
 import memgang
 from memgang import errors
 from memgang.codec import encode, parse_ttl
-from memgang.doors import cli_care, cli_run
+from memgang.doors import cli_care, cli_forget, cli_run
 from memgang.doors.options import AgentName, AsJson, Limit, Reference, SpaceName, run_named, within
 from memgang.doors.terminal import age, is_terminal, line, print_json, print_table, say, size
 from memgang.model import Document, MemoryObject, Place, Ref
@@ -311,20 +311,8 @@ def names_history(name: str, limit: Limit = 50, space: SpaceName = None, as_json
 app.add_typer(names_app, name="names")
 
 
-@app.command()
-def forget(
-    ref: Reference, reason: Annotated[str, typer.Option(help="Why; it goes into the log.")] = "",
-    space: SpaceName = None, agent: AgentName = None, as_json: AsJson = False,
-) -> None:
-    """Remove an object now, pinned or not."""
-    async def work(opened: Space) -> tuple[Ref, bool]:
-        whole = await opened.resolve(ref)
-        return whole, await opened.forget(whole, reason)
-
-    whole, was_there = within(space, work, agent)
-    if not was_there:
-        raise errors.UnknownReference(whole)
-    print_json({"ref": whole, "forgotten": True}) if as_json else say(f"forgotten: {whole}")
+app.command("forget")(cli_forget.forget)
+app.command("invalidate")(cli_forget.invalidate)
 
 
 @app.command()

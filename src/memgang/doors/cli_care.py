@@ -1,20 +1,18 @@
-"""Commands that look after memory: log, stats, why, doctor, stop."""
+"""Commands that look after memory: stats, why, doctor, stop; cli_log.py has the log."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 import memgang
 from memgang import errors, explain
-from memgang.doors.options import AsJson, Limit, SpaceName, run_named, within
+from memgang.doors import cli_log
+from memgang.doors.options import AsJson, SpaceName, run_named, within
 from memgang.doors.terminal import line, print_json, print_table, say, size
 from memgang.explain import Why
-from memgang.model import Event
 from memgang.savings import fold, table, to_dict
 from memgang.settings import Settings
 from memgang.space import Space
@@ -23,51 +21,9 @@ from memgang.store import check, server
 
 def add_to(app: typer.Typer) -> None:
     """Give the application these commands."""
-    for command in (log, stats, why, doctor, stop):
+    app.add_typer(cli_log.app, name="log")
+    for command in (stats, why, doctor, stop):
         app.command()(command)
-
-
-def log(
-    run: Annotated[str | None, typer.Option(help="Only of this run; `last` is the last.")] = None,
-    agent: Annotated[str | None, typer.Option(help="Only of this agent.")] = None,
-    what: Annotated[str | None, typer.Option(help="Only this: put, read, hit, joined, claimed, committed, failed ...")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until stopped.")] = False,
-    limit: Limit = 50, space: SpaceName = None, as_json: AsJson = False,
-) -> None:
-    """Print the last events, oldest first; with --json one object on each line."""
-    def fits(event: Event) -> bool:
-        return (agent is None or event.agent == agent) and (what is None or what in (event.raw, event.op))
-
-    def tell(event: Event) -> None:
-        print_json(event, lines=True) if as_json else say(_event(event))
-
-    async def work(opened: Space) -> None:
-        wanted = await run_named(opened, run)
-        last: deque[Event] = deque(maxlen=limit)
-        position = ""
-        async for event in opened.events(run=wanted):
-            position = event.id
-            if fits(event):
-                last.append(event)
-        for event in last:
-            tell(event)
-        if follow:
-            seen, known = False, {event.id for event in last}
-            async for event in opened.events(run=wanted, follow=True):
-                # Everything is read once more, and told from where the first reading ended.
-                if fits(event) and event.id not in known and (seen or not position):
-                    tell(event)
-                seen = seen or event.id == position
-
-    within(space, work)
-
-
-def _event(event: Event) -> str:
-    at = datetime.fromtimestamp(event.at / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
-    about = "mg:" + event.obj[:10] if event.obj else event.call[:10]
-    more = [f"{event.bytes:,d} B" if event.bytes else "", f"{event.dur_ms:.0f} ms" if event.dur_ms else "",
-            f"saved {event.saved.ms / 1000:.1f} s" if event.saved.ms else "", event.fn.rpartition(":")[2], event.why, event.text]
-    return f"{at}  {line(event.raw):<10} {line(event.agent):<18} {line(about):<14} {line(' '.join(more))}".rstrip()
 
 
 def stats(

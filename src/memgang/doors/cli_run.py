@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,15 @@ Questions = Annotated[list[str] | None, typer.Option(
     "--question", "-q", help="A question to answer; may be given several times.", show_default=False)]
 Model = Annotated[str | None, typer.Option(
     "--llm", help="extractive (selects sentences; the default), openai:<model>, or simulated[:latency_ms=50,...].", show_default=False)]
+EngineName = Annotated[Literal["auto", "asyncio", "processes"], typer.Option(
+    "--engine", help="Where CPU-bound work runs: asyncio (this process), processes, or auto: processes where the model is CPU-bound.")]
+Workers = Annotated[int | None, typer.Option(
+    "--workers", min=1, max=256, help="Worker processes of the engine; else one for each processor.", show_default=False)]
+Rpm = Annotated[int, typer.Option("--rpm", min=0, help="Requests a minute, of all gangs of the space that ask this model. 0: no limit.")]
+Tpm = Annotated[int, typer.Option("--tpm", min=0, help="Tokens a minute, of all of them. 0: no limit.")]
+MaxUsd = Annotated[float | None, typer.Option("--max-usd", min=0, help="The most dollars this run may spend.", show_default=False)]
+Concurrency = Annotated[int, typer.Option(
+    "--concurrency", min=0, help="Calls of the model under way at once, of all of them. 0: no limit but --agents.")]
 Agents = Annotated[int, typer.Option("--agents", min=1, max=10_000, help="How many agents work at once.")]
 
 
@@ -34,7 +43,8 @@ def run(
     sources: Sources, question: Questions = None, llm: Model = None, agents: Agents = 16,
     title: Annotated[str, typer.Option(help="The title of the report.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write the report to this file; else to standard output.")] = None,
-    space: SpaceName = None, as_json: AsJson = False,
+    engine: EngineName = "auto", workers: Workers = None, space: SpaceName = None, as_json: AsJson = False,
+    rpm: Rpm = 0, tpm: Tpm = 0, max_usd: MaxUsd = None, concurrency: Concurrency = 0,
 ) -> None:
     """Read long documents and write one report: a summary, a part per section, and an answer per question, with citations.
 
@@ -49,7 +59,8 @@ def run(
 
     async def work() -> tuple[Any, Any, str, Any]:
         async with (memgang.open(space=space, agent="cli", llm=llm) as opened,
-                    memgang.Gang(opened, concurrency=agents, title=title) as gang):
+                    memgang.Gang(opened, concurrency=agents, title=title, engine=engine, workers=workers,
+                                 limits=_limits(rpm, tpm, max_usd, concurrency)) as gang):
             with Display(gang):
                 async with gang.run(title or ", ".join(sources)[:120], command=command) as current:
                     made = await report(gang, sources, question or (), title=title, agents=agents)
@@ -70,6 +81,13 @@ def run(
         say(f"\n{progress.done:,} agent calls: {progress.computed:,} computed, {progress.hits:,} found in memory, "
             f"{progress.joined:,} joined, {progress.failed:,} failed; {seconds:.1f} s, run {run_id}")
         say(f"report: {out}")
+
+
+def _limits(rpm: int, tpm: int, max_usd: float | None, concurrency: int) -> memgang.Limits | None:
+    """None, and then nothing is asked of the server about limits, where none is given."""
+    if not (rpm or tpm or concurrency) and max_usd is None:
+        return None
+    return memgang.Limits(requests_per_minute=rpm, tokens_per_minute=tpm, usd=max_usd, concurrency=concurrency)
 
 
 def compare(

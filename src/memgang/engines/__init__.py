@@ -1,1 +1,1 @@
-"""Engines: where the agents' calls run. One today, asyncio; what spreads calls over processes would stand beside it."""
+"""Engines: where the agents' calls run. All wait on one event loop; CPU-bound leaves and parsers go to worker processes."""

@@ -158,6 +158,8 @@ async def _side(
     jobs: list[Awaitable[Any]] = [
         report(gangs[id(space)], sources, questions, overview=not questions, agents=agents) for space, questions in teams]
     results = await asyncio.gather(*jobs, return_exceptions=True)
+    for gang in gangs.values():
+        await gang.aclose()
     wall = time.perf_counter() - started
     for result in results:
         if isinstance(result, MemGangError | asyncio.CancelledError):

@@ -70,6 +70,7 @@ async def report(
     asked = [" ".join(question.split()) for question in questions]
     if not all(asked):
         raise ConfigError("a question is empty")
+    gang.engine.start()
     names = [*([WHOLE] if overview else []), *(f"team-{n}" for n in range(1, len(asked) + 1))]
     if not names:
         raise ConfigError("there is nothing to do: neither a question nor an overview is wanted")
@@ -166,7 +167,7 @@ class Roles:
                      for (part, _), note in zip(shelf.notes, notes, strict=True)}
             entries = [retrieve.Entry(texts[spot.ref], " ".join(spot.headings), noted.get(spot.ref, ""), number)
                        for number, spot in places]
-            chosen = [places[index][1] for index in retrieve.choose(question, entries)]
+            chosen = [places[index][1] for index in await gang.engine.run(retrieve.choose, question, entries)]
             first: dict[Ref, Spot] = {}  # a text that stands in two documents is read once
             for spot in chosen:
                 first.setdefault(spot.ref, spot)
@@ -196,7 +197,8 @@ class Team:
 
     def __init__(self, gang: Gang, name: str, offset: float, agents: int, sources: Sequence[str], title: str) -> None:
         self.gang = Gang(gang.space, gang.model, concurrency=agents, title=gang.title, team=name,
-                         prices=None if gang.price is None else {gang.model.price_name: gang.price})
+                         engine=gang.engine, prices=None if gang.price is None else {gang.model.price_name: gang.price},
+                         limits=gang.limits)
         self.roles = Roles(self.gang, agents)
         self.offset, self.sources, self.title = offset, sources, title
         self.reading = Reading()

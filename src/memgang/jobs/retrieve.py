@@ -15,9 +15,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from memgang.llms.ranking import acronyms, subject
-from memgang.llms.terms import ASKING, terms
-
 Acronyms = dict[str, tuple[str, ...]]  # short form to the stems of the long one
 
 K1 = 1.2
@@ -37,6 +34,10 @@ class Entry(msgspec.Struct, frozen=True):
 
 def rank(question: str, entries: Sequence[Entry]) -> list[tuple[int, float]]:
     """The entries that share a word with the question, best first, as (index, score); ties in document order."""
+    # Imported at the first question: where workers search, only they need it.
+    from memgang.llms.ranking import acronyms, subject
+    from memgang.llms.terms import ASKING, terms
+
     known = acronyms([entry.text for entry in entries])
     words = _shortened(terms(subject(question), ASKING), known)
     asked = list(dict.fromkeys(words))

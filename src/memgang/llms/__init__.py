@@ -12,9 +12,9 @@ from memgang.errors import ConfigError
 from memgang.model import Completion, LanguageModel
 from memgang.settings import Price, Settings
 
-KNOWN = ("extractive", "openai:<model>", "simulated[:latency_ms=50,tokens_per_s=200,words=60,fail_rate=0,seed=0]")
+KNOWN = ("extractive", "openai:<model>", "simulated[:latency_ms=50,tokens_per_s=200,words=60,fail_rate=0,seed=0,...]")
 
-__all__ = ["KNOWN", "load", "price"]
+__all__ = ["KNOWN", "is_cpu_bound", "load", "price"]
 
 
 def load(name: str, settings: Settings) -> LanguageModel:
@@ -37,6 +37,11 @@ def load(name: str, settings: Settings) -> LanguageModel:
 
         return Simulated.named(rest)
     raise ConfigError(f"no language model is called {name!r}; there are {'; '.join(KNOWN)}")
+
+
+def is_cpu_bound(name: str) -> bool:
+    """Whether the model of this name computes its answers here. Says so without loading it."""
+    return name.strip() == "extractive"
 
 
 def price(completion: Completion, price: Price) -> int:

@@ -8,16 +8,15 @@ cannot join two facts into one sentence, draw a conclusion or say that the passa
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from memgang.llms.candidates import Candidate, gather
-from memgang.llms.ranking import Index, acronyms, question_terms, relevance
-from memgang.llms.selection import for_question, for_summary
 from memgang.llms.wording import estimate, estimate_messages, messages
 from memgang.model import Completion, Prompt
+
+if TYPE_CHECKING:
+    from memgang.llms.candidates import Candidate
 
 VERSION = "1"  # goes into every call key: raise it whenever a change can alter an answer
 IN_LOOP_CHARACTERS = 20_000  # about 10 ms; below it a thread costs more than it saves
@@ -28,6 +27,8 @@ class Extractive:
 
     name = "extractive"
     price_name = "extractive"
+    cpu_bound = True  # an engine with worker processes answers there
+    deterministic = True  # asked again, it answers the same: one answer for all who ask
     version = VERSION
 
     def __init__(self) -> None:
@@ -43,7 +44,15 @@ class Extractive:
         """
         # Half a second of selecting must not hold up the heartbeats of everything else in this process.
         size = len(prompt.instruction) + sum(map(len, prompt.passages))
-        text = answer(prompt) if size < IN_LOOP_CHARACTERS else await asyncio.to_thread(answer, prompt)
+        if size < IN_LOOP_CHARACTERS:
+            return self.answered(prompt)
+        import asyncio  # here, because a worker process does without
+
+        return await asyncio.to_thread(self.answered, prompt)
+
+    def answered(self, prompt: Prompt) -> Completion:
+        """As `complete`, in the caller's thread."""
+        text = answer(prompt)
         return Completion(
             text=text, tokens_in=estimate_messages(messages(prompt)), tokens_out=estimate(text), estimated=True
         )
@@ -63,6 +72,11 @@ def answer(prompt: Prompt) -> str:
 
 def select(passages: Sequence[str], question: str, words: int) -> list[Candidate]:
     """The chosen sentences in the order of the passages, at most ``words`` words long together."""
+    # Imported at the first answer: a process whose workers answer never needs all these patterns.
+    from memgang.llms.candidates import gather
+    from memgang.llms.ranking import Index, acronyms, question_terms, relevance
+    from memgang.llms.selection import for_question, for_summary
+
     found = gather(passages)
     # Fragments stand in only where there is no sentence at all: a table of contents sums up as its lines.
     usable = [c for c in found if c.whole] or [c for c in found if c.words >= 3]

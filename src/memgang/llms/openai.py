@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime
 import email.utils
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import openai
 
 VERSION = "1"  # of the wording of messages; it goes into every call key
+END = "[DONE]"
 NO_KEY = "not-needed"  # local servers want the header, not a key
 MESSAGE_CHARACTERS_MAX = 500
 TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
@@ -99,17 +101,76 @@ class OpenAI:
         said = messages(prompt)
         try:
             answer = await self._client.chat.completions.create(model=self._model, messages=said, **self.parameters)  # type: ignore[arg-type]
-        except openai.APIStatusError as error:
-            raise self._refused(error) from None
-        except openai.APITimeoutError:
-            raise ModelError(self.name, "transient", "timeout", "no answer in time") from None
-        except openai.APIConnectionError as error:
-            why = str(error.__cause__ or error)
-            raise ModelError(self.name, "transient", "connection", self._redact(why)) from None
         except (openai.OpenAIError, ValueError, TypeError) as error:
-            kind = "permanent" if isinstance(error, TypeError) else "transient"
-            raise ModelError(self.name, kind, type(error).__name__, self._redact(str(error))) from None
+            raise self._told(error) from None
         return self._completion(answer, said)
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[str | Completion, None]:
+        """The server's answer piece by piece, and last the whole with its usage.
+
+        Whole is what has a finish reason and the server's end marker: the SDK's own stream ends without an error
+        where a connection is closed too early, so the events are read here.
+
+        Raises:
+            ModelError: as `complete` does; ``transient`` where the stream breaks off or is no stream.
+        """
+        import openai
+
+        said = messages(prompt)
+        options: dict[str, Any] = {"stream_options": {"include_usage": True}, **self.parameters, "stream": True}
+        text, refusal = "", ""
+        finish = usage = None
+        ended = False
+        try:
+            chats = self._client.chat.completions.with_streaming_response
+            async with chats.create(model=self._model, messages=said, **options) as response:  # type: ignore[arg-type]
+                async for data in self._events(response):
+                    if data == END:
+                        ended = True
+                        break
+                    event = json.loads(data, object_hook=lambda fields: SimpleNamespace(**fields))
+                    if (wrong := getattr(event, "error", None)) is not None:
+                        raise self._broken(wrong)
+                    usage = getattr(event, "usage", None) or usage
+                    for choice in getattr(event, "choices", None) or ():
+                        finish = getattr(choice, "finish_reason", None) or finish
+                        refusal += getattr(choice.delta, "refusal", None) or ""
+                        if piece := getattr(choice.delta, "content", None):
+                            text += piece
+                            yield piece
+        except ModelError:
+            raise
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
+            raise self._told(error) from None
+        if not ended or not finish:
+            missing = "a finish reason" if ended else "its end marker"
+            raise ModelError(self.name, "transient", "cut", f"the stream ended without {missing}, after {len(text):,} characters")
+        message = SimpleNamespace(content=text, refusal=refusal)
+        yield self._completion(SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason=finish)], usage=usage), said)
+
+    async def _events(self, response: Any) -> AsyncGenerator[str, None]:
+        """The data of the server-sent events of a response.
+
+        Lines end where the standard says they do: split like Python's lines, a text with U+2028 would be torn.
+        """
+        rest, lines = b"", list[bytes]()
+        blocks = aiter(response.iter_bytes())
+        while True:
+            try:
+                block = await anext(blocks, b"")
+            except Exception as error:  # the HTTP client's own, of whichever client the SDK uses
+                code = "timeout" if "Timeout" in type(error).__name__ else "connection"
+                raise ModelError(self.name, "transient", code, self._redact(f"the stream broke off: {error}")) from None
+            if not block:
+                return
+            *whole, rest = (rest + block).split(b"\n")
+            for line in whole:
+                line = line.removesuffix(b"\r")
+                if line.startswith(b"data:"):
+                    lines.append(line[5:].removeprefix(b" "))
+                elif not line and lines:
+                    yield b"\n".join(lines).decode()
+                    lines = []
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -136,6 +197,25 @@ class OpenAI:
             estimated=tokens_in is None or tokens_out is None,
             finish=finish or "unknown",
         )
+
+    def _told(self, error: Exception) -> ModelError:
+        """What went wrong, as an error of ours."""
+        import openai
+
+        if isinstance(error, openai.APIStatusError):
+            return self._refused(error)
+        if isinstance(error, openai.APITimeoutError):
+            return ModelError(self.name, "transient", "timeout", "no answer in time")
+        if isinstance(error, openai.APIConnectionError):
+            return ModelError(self.name, "transient", "connection", self._redact(str(error.__cause__ or error)))
+        kind = "permanent" if isinstance(error, TypeError) else "transient"
+        return ModelError(self.name, kind, type(error).__name__, self._redact(str(error)))
+
+    def _broken(self, wrong: Any) -> ModelError:
+        """An error the server has put into its stream, where it has no status any more."""
+        code = str(getattr(wrong, "code", None) or getattr(wrong, "type", None) or "error")
+        kind = "caller" if code in CALLER_CODES else "transient"
+        return ModelError(self.name, kind, self._redact(code), self._redact(str(getattr(wrong, "message", wrong))))
 
     def _refused(self, error: openai.APIStatusError) -> ModelError:
         status, code = error.status_code, error.code or error.type or ""

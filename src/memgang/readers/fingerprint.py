@@ -12,14 +12,16 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import blake3
-import httpx
 import msgspec
 
 from memgang.errors import ReadError
 from memgang.readers import web
+
+if TYPE_CHECKING:
+    import httpx
 
 BYTES_MAX = 512  # a validator is kept in the flight; the protocol gives it this much
 AT_REST_NS = 2_000_000_000

@@ -1,27 +1,22 @@
-"""PDF -> blocks: asks a process of its own for the lines, and lays them out.
+"""PDF -> blocks: asks pdfium for the lines, and lays them out.
 
-The process is ended when its time is up, so a file that loops or crashes the parser costs that time and
-a ReadError, never the caller.
+Native code reads the file in this process; whoever reads files from strangers does it in a worker process with
+limits (`engines.pool`), as a gang does.
 """
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
 
 from memgang.errors import ReadError
+from memgang.readers import pdf_lines
 from memgang.readers.blocks import Block, words_in
 from memgang.readers.clean import tidy
 from memgang.readers.layout import Page, blocks_of, is_running_head, running_heads
 
-MEMORY_MB = 2_048  # address space of the worker; pdfium alone maps about 200
 WORDS_ON_IMAGE = 10  # a page with an image and fewer words than this is a scan with a stamp on it
-
-_WORKER = Path(__file__).with_name("pdf_worker.py")
 
 
 class _Answer(msgspec.Struct):
@@ -32,13 +27,13 @@ class _Answer(msgspec.Struct):
     all: int = 0
 
 
-def read(path: Path, source: str, timeout_s: float, worker: Path = _WORKER) -> tuple[str, list[Block], list[str]]:
+def read(path: Path, source: str) -> tuple[str, list[Block], list[str]]:
     """Title, blocks and notes of a PDF.
 
     Raises:
-        ReadError: encrypted, damaged, without text, or not done within ``timeout_s`` seconds.
+        ReadError: encrypted, damaged, or without text.
     """
-    answer = _ask(path, source, timeout_s, worker)
+    answer = msgspec.convert(pdf_lines.extract(str(path)), _Answer)
     if answer.error:
         raise ReadError(source, answer.error)
     scans = [i for i, page in enumerate(answer.pages, 1) if page.images and _words(page) < WORDS_ON_IMAGE]
@@ -87,27 +82,3 @@ def _first_big_line(pages: list[Page]) -> str:
                 return title
         return ""
     return ""
-
-
-def _ask(path: Path, source: str, timeout_s: float, worker: Path) -> _Answer:
-    # -P keeps the folder of the worker, which has a module named like one it needs, off its path.
-    command = [sys.executable, "-P", str(worker), str(path), str(MEMORY_MB), str(max(1, int(timeout_s)))]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired:
-        raise ReadError(source, f"the PDF parser was not done after {timeout_s:g} s") from None
-    except OSError as error:
-        raise ReadError(source, f"the PDF parser could not be started: {error.strerror}") from error
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise ReadError(source, f"the PDF parser was not done after {timeout_s:g} s of work")
-    if done.returncode < 0:
-        raise ReadError(source, f"malformed PDF: the parser crashed on it ({signal.Signals(-done.returncode).name})")
-    if done.returncode or not done.stdout:
-        last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no answer"])[-1]
-        if "MemoryError" in last:
-            last = f"it needs more than {MEMORY_MB} MB of memory"
-        raise ReadError(source, f"the PDF parser failed: {last[:200]}")
-    try:
-        return msgspec.json.decode(done.stdout, type=_Answer)
-    except msgspec.DecodeError as error:
-        raise ReadError(source, f"the PDF parser gave no proper answer: {error}") from error

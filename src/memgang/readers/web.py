@@ -7,11 +7,14 @@ them from naming machines inside its own network.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
 
 from memgang.errors import ReadError
+
+if TYPE_CHECKING:
+    import httpx  # imported where it is used: a large library, and most runs read no page
 
 BYTES_MAX = 20 * 1024 * 1024
 CONNECT_S = 10.0
@@ -38,6 +41,8 @@ def is_url(source: str) -> bool:
 
 def client() -> httpx.Client:
     """A client with this module's limits. Close it, or use it in a ``with``."""
+    import httpx
+
     return httpx.Client(timeout=httpx.Timeout(TOTAL_S, connect=CONNECT_S), follow_redirects=True,
                         max_redirects=REDIRECTS_MAX, headers={"User-Agent": USER_AGENT})
 
@@ -71,6 +76,8 @@ def unchanged(url: str, etag: str, last_modified: str, http: httpx.Client | None
 def _get(url: str, headers: dict[str, str], http: httpx.Client | None, timeout_s: float,
          body: bool = True) -> Fetched | None:
     """One request; None for 304. Without ``body`` the answer's body is not read."""
+    import httpx
+
     if http is None:
         with client() as own:
             return _get(url, headers, own, timeout_s, body)

@@ -46,7 +46,8 @@ try('HINCRBY', k, 'a', 1) try('HSETNX', k, 'c', '1') try('HDEL', k, 'b')
 try('EXISTS', k) try('TYPE', k) try('PEXPIRE', k, 60000) try('PERSIST', k) try('RENAME', k, other) try('UNLINK', other)
 try('SET', k, 'x', 'PX', 60000) try('GET', k) try('STRLEN', k) try('GETRANGE', k, 0, 0) try('DEL', k)
 try('ZADD', k, 1, 'm') try('ZSCORE', k, 'm') try('ZRANGE', k, 0, -1)
-try('ZRANGEBYSCORE', k, 0, 1) try('ZREM', k, 'm') try('DEL', k)
+try('ZRANGEBYSCORE', k, 0, 1) try('ZREVRANGE', k, 0, 0) try('ZCARD', k) try('ZREMRANGEBYSCORE', k, 2, 3)
+try('ZREM', k, 'm') try('DEL', k)
 try('XADD', k, '1-0', 'f', 'v') try('XRANGE', k, '-', '+') try('XREVRANGE', k, '+', '-')
 try('XLEN', k) try('XTRIM', k, 'MINID', '2-0') try('UNLINK', k, other)
 try('TIME') try('SPUBLISH', k, 'probe')
@@ -55,7 +56,7 @@ return refused
 
 # What clients send outside scripts, on a key that does not exist. Reads only.
 _READS: tuple[tuple[str, ...], ...] = (
-    ("GET",), ("STRLEN",), ("GETRANGE", "0", "0"), ("EXISTS",), ("HGET", "f"), ("HGETALL",), ("HMGET", "f"),
+    ("GET",), ("STRLEN",), ("GETRANGE", "0", "0"), ("EXISTS",), ("PTTL",), ("HGET", "f"), ("HGETALL",), ("HMGET", "f"),
     ("HSCAN", "0"), ("ZRANGE", "0", "0"), ("ZSCAN", "0"), ("XRANGE", "-", "+"), ("XREVRANGE", "+", "-"),
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import secrets
 from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
@@ -18,7 +19,7 @@ from memgang.model import Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import EventLog
-from memgang.store.keys import Keys
+from memgang.store.keys import STORE_ID, Keys
 from memgang.store.objects import Objects
 from memgang.store.process import incarnation
 from memgang.store.wire import Wire
@@ -32,6 +33,7 @@ async def keep_house(wire: Wire, keys: Keys, objects: Objects, log: EventLog, se
     while True:
         with contextlib.suppress(MemGangError, RedisError):  # best effort: the next round tries again
             await log.measure_offset()
+            await objects.room.measure()
             await hold_secret(wire, keys)
             if await _alone(wire, keys, settings):
                 await one_round(wire, keys, objects, log, settings)
@@ -47,7 +49,8 @@ async def hold_secret(wire: Wire, keys: Keys) -> None:
     held = await wire.call("HMGET", config, "secret", "shards")
     if held == [keys.secret, str(keys.shards).encode()]:
         return
-    put_back = [wire.call("HSETNX", config, "secret", keys.secret), wire.call("HSETNX", config, "shards", keys.shards)]
+    put_back = [wire.call("HSETNX", config, "secret", keys.secret), wire.call("HSETNX", config, "shards", keys.shards),
+                wire.call("SET", STORE_ID, secrets.token_hex(16), "NX")]
     await asyncio.gather(*put_back)
     secret, shards = await wire.call("HMGET", config, "secret", "shards")
     if secret and shards:
@@ -56,9 +59,14 @@ async def hold_secret(wire: Wire, keys: Keys) -> None:
 
 async def _alone(wire: Wire, keys: Keys, settings: Settings) -> bool:
     """Whether we are the one who keeps house for now."""
+    key, span = keys.janitor(keys.space), settings.janitor_ms * 9 // 10
     try:
-        return bool(await wire.call(
-            "SET", keys.janitor(keys.space), incarnation(), "NX", "PX", settings.janitor_ms * 9 // 10))
+        if await wire.call("SET", key, incarnation(), "NX", "PX", span):
+            return True
+        if int(await wire.call("PTTL", key)) <= span:
+            return False
+        # The server's clock stepped back, and the key would live for as long as the step: nobody would sweep.
+        return bool(await wire.call("SET", key, incarnation(), "PX", span))
     except OutOfMemoryError:
         return True  # a full server takes no key, and needs the sweep most; two at once do no harm
 
@@ -77,13 +85,26 @@ async def one_round(wire: Wire, keys: Keys, objects: Objects, log: EventLog, set
             removed += swept
             if swept == 0:
                 break
-        for which in ("a", "h"):
-            await _trim(wire, keys.at(shard, which), now, settings)
+    sealed = await _sealed(wire, keys, settings)
+    for name in keys.logs():
+        await _trim(wire, keys.log(name), now, settings, None if sealed is None else sealed.get(name, 0))
     return removed
 
 
-async def _trim(wire: Wire, stream: str, now: int, settings: Settings) -> None:
-    """Cut what is too old or too much, never what is younger than 10 minutes. `at` hardly steps back along the log."""
+async def _sealed(wire: Wire, keys: Keys, settings: Settings) -> dict[str, int] | None:
+    """Up to which seq each log is sealed and exported. None: nobody seals this space."""
+    flat = await wire.call("HGETALL", Keys.sealed(keys.space))
+    mark = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+    if not mark and not settings.seal:
+        return None
+    return {name.decode(): int(seq) for name, seq in mark.items() if seq.isdigit()}
+
+
+async def _trim(wire: Wire, stream: str, now: int, settings: Settings, sealed: int | None) -> None:
+    """Cut what is too old or too much, never what is younger than 10 minutes, nor what is not sealed where there is a sealer.
+
+    `at` hardly steps back along the log.
+    """
     length = int(await wire.call("XLEN", stream))
     if length == 0:
         return
@@ -98,6 +119,8 @@ async def _trim(wire: Wire, stream: str, now: int, settings: Settings) -> None:
         if length - cut > settings.log_entries_max:
             most = min(most, KEEP_AT_LEAST_MS)
         old = [i for i, _ in itertools.takewhile(lambda aged, most=most: aged[1] > most, ages)]  # type: ignore[misc]
+        if sealed is not None:
+            old = [i for i in old if int(i.split(b"-")[0]) <= sealed]
         if not old:
             return
         cut += int(await wire.call("XTRIM", stream, "MINID", f"{int(old[-1].split(b'-')[0]) + 1}-0"))

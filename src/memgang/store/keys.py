@@ -79,6 +79,24 @@ class Keys:
         """Held by the process that keeps house for the space, for as long as it does."""
         return f"mg:{{{space}}}:janitor"
 
+    @staticmethod
+    def sealer(space: str) -> str:
+        """Held by the process that seals the log of the space, for as long as it does."""
+        return f"mg:{{{space}}}:sealer"
+
+    @staticmethod
+    def sealed(space: str) -> str:
+        """Up to where each log is sealed and exported: nothing behind that is trimmed."""
+        return f"mg:{{{space}}}:sealed"
+
+    def logs(self) -> list[str]:
+        """The names of all logs, ``a00 h00 a01 h01 ...``: changes and reads of each shard."""
+        return [f"{which}{shard:02x}" for shard in range(self.shards) for which in "ah"]
+
+    def log(self, name: str) -> str:
+        """The key of a log by its name."""
+        return self.at(int(name[1:], 16), name[0])
+
     def shard_of(self, digested: str) -> int:
         """The shard of an id, call key or hash of a name."""
         return first_byte(digested) % self.shards if self.shards > 1 else 0
@@ -110,6 +128,22 @@ class Keys:
     def pins(self, ref: Ref) -> str:
         """Who holds the object, and until when."""
         return self.at(self.shard_of(ref.id), f"p:{ref.id}")
+
+    def mark(self, ref: Ref) -> str:
+        """Left for a while by an object that was forgotten."""
+        return self.at(self.shard_of(ref.id), f"t:{ref.id}")
+
+    def limit(self, name: str) -> str:
+        """The state of a limit that gangs share; also the name of its channel. What else belongs to it begins with this."""
+        return self.at(0, f"g:{self.name_hash(name)}")
+
+    def purse(self, name: str) -> str:
+        """What the gangs of one purse have spent and reserved."""
+        return self.at(0, f"d:{self.name_hash(name)}")
+
+    def gate(self, digested: str) -> str:
+        """Whether a prompt with this beginning is with the provider; also the name of its channel."""
+        return self.at(0, f"y:{digested}")
 
     def name_hash(self, name: str) -> str:
         """What key names hold instead of the name."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ LATE_MS = 1000  # how much older than its batch a line may be and still be put i
 REMEMBERED = 100_000  # writes and claims one reading remembers
 POLL_S = 0.05
 
+_ROOT = re.compile(r"([a-z2-7]{32})(?: |\Z)")
 _ENDS = frozenset({"committed", "failed", "released", "fenced"})
 _OF_CALLS = frozenset({"claimed", "taken", "exhausted", "died", "dropped"}) | _ENDS
 _OPS = {
@@ -45,32 +47,38 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str
 
 
-async def read(wire: Wire, keys: Keys, cursor: str = "", until: str | None = None) -> AsyncIterator[Event]:
-    """All events after the cursor, up to ``until`` (a cursor too) or to the present end.
+# Entries of one log behind a seq and before another, at most so many, from where they were kept before they were trimmed.
+Archive = Callable[[str, int, int, int], Awaitable[list[Any]]]
+
+
+async def read(
+    wire: Wire, keys: Keys, cursor: str = "", until: str | None = None, *, archive: Archive | None = None
+) -> AsyncIterator[Event]:
+    """All events after the cursor, up to ``until`` (a cursor too) or to the present end; the oldest from the archive.
 
     Raises:
         ConfigError: a cursor is not one of this space.
         StoreUnavailable: the server does not answer.
     """
-    async for page in pages(wire, keys, cursor, until):
+    async for page in pages(wire, keys, cursor, until, archive=archive):
         for event in page.events:
             yield event
 
 
-async def follow(wire: Wire, keys: Keys, cursor: str = "") -> AsyncIterator[Event]:
+async def follow(wire: Wire, keys: Keys, cursor: str = "", *, archive: Archive | None = None) -> AsyncIterator[Event]:
     """All events after the cursor, then new ones as they come, for ever: the logs are asked every 50 ms.
 
     Raises:
         ConfigError: the cursor is not one of this space.
         StoreUnavailable: the server does not answer.
     """
-    async for page in pages(wire, keys, cursor, live=True):
+    async for page in pages(wire, keys, cursor, live=True, archive=archive):
         for event in page.events:
             yield event
 
 
 async def pages(
-    wire: Wire, keys: Keys, cursor: str = "", until: str | None = None, *, live: bool = False
+    wire: Wire, keys: Keys, cursor: str = "", until: str | None = None, *, live: bool = False, archive: Archive | None = None
 ) -> AsyncIterator[Page]:
     """The events in pages, each with its cursor. Without ``live`` the last page may be empty: it has the exact cursor.
 
@@ -80,7 +88,7 @@ async def pages(
     """
     starts = parse_cursor(cursor, keys.shards)
     ends: Sequence[int | None] = [None] * len(starts) if until is None else parse_cursor(until, keys.shards)
-    logs = [_Log("ah"[n % 2], n // 2, keys, starts[n], ends[n]) for n in range(len(starts))]
+    logs = [_Log("ah"[n % 2], n // 2, keys, starts[n], ends[n], archive) for n in range(len(starts))]
     reading = Reading()
     waiting: list[_Waiting] = []
     while True:
@@ -150,8 +158,9 @@ def _seq(entry_id: bytes) -> int:
 class _Log:
     """One log of one shard while it is read."""
 
-    def __init__(self, name: str, shard: int, keys: Keys, start: int, last: int | None) -> None:
+    def __init__(self, name: str, shard: int, keys: Keys, start: int, last: int | None, archive: Archive | None) -> None:
         self.name, self.shard, self.key = name, shard, keys.at(shard, name)
+        self.archive, self.ask_again = archive, True
         self.fetched = self._done = start
         self.last = last
         self.entries: deque[list[int]] = deque()
@@ -176,6 +185,7 @@ class _Log:
             reply = await wire.call("XRANGE", self.key, f"{self.fetched + 1}-0", upto, "COUNT", PAGE)
         except RedisError as error:
             raise translated(error, "read the log") from error
+        reply, whole = await self._with_older(reply)
         found: list[_Waiting] = []
         newest = 0
         for entry_id, words in reply:
@@ -186,9 +196,23 @@ class _Log:
             self.entries.append(entry)
             found += [((line.at, self.name, self.shard, seq, n), entry, line) for n, line in enumerate(lines)]
             newest = max(newest, _whole(fields.get(b"at", b"")))
-        self.exhausted = len(reply) < PAGE
+        self.exhausted = len(reply) < PAGE and whole
         self.bound = math.inf if self.exhausted else newest - (LATE_MS if self.name == "h" else 0)
         return found
+
+
+    async def _with_older(self, reply: list[Any]) -> tuple[list[Any], bool]:
+        """The reply, or what the archive has of what was trimmed before it; and whether the end may be in it."""
+        if self.archive is None or not (reply or self.ask_again):
+            return reply, True
+        before = _seq(reply[0][0]) if reply else 1 << 63
+        if self.last is not None:
+            before = min(before, self.last + 1)
+        if before <= self.fetched + 1:
+            return reply, True
+        older = await self.archive(f"{self.name}{self.shard:02x}", self.fetched, before, PAGE)
+        self.ask_again = bool(older)  # an empty log is asked for often while it is followed
+        return (older, False) if older else (reply, True)
 
 
 class Reading:
@@ -272,7 +296,10 @@ def change(shard: int, seq: int, fields: Mapping[bytes, bytes]) -> Event:
             event.text, event.known = first, second == "known"
         case "named":
             event.obj, event.text = first, about
-        case "failed" | "dropped" | "forgotten":
+        case "dropped" | "forgotten":
+            root = _ROOT.match(extra)  # what else had to go with it, if it did not go alone
+            event.text, event.why = (root[1], extra[root.end():]) if root else ("", extra)
+        case "failed":
             event.why = extra
         case "expired" | "evicted":
             event.bytes = event.bytes or _whole(first)

@@ -12,16 +12,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from memgang.codec import Encoded, ref_of
-from memgang.errors import IntegrityError, ObjectLost, StoreUnavailable, TooLarge, UnknownReference
+from memgang.errors import IntegrityError, ObjectLost, StoreFull, StoreUnavailable, TooLarge, UnknownReference
 from memgang.model import Context, MemoryObject, Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import note
 from memgang.store.keys import Keys
 from memgang.store.process import fresh
+from memgang.store.room import Room
 from memgang.store.wire import Command, Wire, translated
 
 LAID_MS = 60_000
@@ -34,6 +35,14 @@ def _seen(reply: asyncio.Future[Any]) -> None:
 
 
 VERIFIED_MAX = 100_000
+PUT_TRIES = 3
+EVICT_TRIES = 3
+FORGET_BATCH = 64  # objects of one script
+COST_MIN_S = 0.001  # of what can be computed again, so that its size counts even where its time was too short to measure
+# How long a forgotten object is remembered by its id: at least as long as work that had read it may still be under way.
+MARK_MS = 3_600_000
+REPEAT_MS = 60_000  # as long as a command is sent again after a lost reply, and more
+PARENTS = "parents"  # kind of an object that lists the parents of another
 _FIELDS = ("type", "size", "at", "expires", "writers", "parents", "call", "meta", "cost", "freq", "read", "ttl")
 
 
@@ -43,6 +52,7 @@ class Objects:
     def __init__(self, wire: Wire, keys: Keys, settings: Settings) -> None:
         self._wire, self._keys, self._settings = wire, keys, settings
         self._verified: set[Ref] = set()
+        self.room = Room(wire, keys, settings.budget_bytes)
 
     async def put(self, value: Encoded, context: Context, **told: Any) -> Ref:
         """Store bytes; known content only gains a writer. See `put_then` for what can be told and is raised."""
@@ -72,28 +82,97 @@ class Objects:
         if len(parent_ids) > 64:
             # A record names 64 parents; more go into an object that lists them, which is then the 65th word.
             words_of = Encoded("application/json", msgspec.json.encode([str.__str__(p) for p in parent_ids]))
-            listed = await self.put(words_of, context, keep=keep)
+            listed = await self.put(words_of, context, keep=keep, meta={"kind": PARENTS}, words={"kind": PARENTS})
             parent_ids = [*parent_ids[:63], listed]
-        op = fresh()
-        for _ in range(3):
-            laid, parts = "", 0
-            if size > self._settings.inline_bytes_max:
+        op, unlaid, evicted, laid, parts = fresh(), 0, 0, "", 0
+        # Nobody pays for asking: it travels behind the put, and its reply is 0.
+        looks = scripts.marked(self._keys, parents)
+        while unlaid < PUT_TRIES:
+            if size > self._settings.inline_bytes_max and not laid:
                 laid, parts = await self._lay(ref, value.body)
             command = scripts.put_command(
                 self._keys, ref, who=context.who, note=note(context, told), op=op,
                 media_type=value.media_type, size=size, how="laid" if laid else "inline",
-                what=parts if laid else bytes(value.body), ttl_ms=ttl_ms, cost_s=cost_s,
-                limit=self._settings.budget_bytes, guard_ms=self._settings.guard_ms, keep=keep, call=call,
+                what=parts if laid else bytes(value.body), ttl_ms=ttl_ms, cost_s=cost_s if keep else max(cost_s, COST_MIN_S),
+                limit=self.room.limit(ref), guard_ms=self._settings.guard_ms, keep=keep, call=call,
                 meta=msgspec.json.encode(meta or {}), parents=parent_ids, laid=laid)
-            sent = behind = None
-            if then is not None and not laid:
-                sent, behind = self._wire.pair(command, then(ref))
-                behind.add_done_callback(_seen)  # when the put is refused, nobody asks for it
-            stored = await scripts.put(self._wire, command, ref, size, sent)
-            if stored is not None:
-                self._verified.add(ref)
-                return ref, behind
-        raise StoreUnavailable(f"the {size:,} bytes of {ref} were gone three times before their record could be written")
+            paired = [then(ref)] if then is not None and not laid else []
+            sent, *behind = self._wire.row(command, *paired, *looks)
+            for reply in behind:
+                reply.add_done_callback(_seen)  # when the put is refused, nobody asks for it
+            try:
+                stored = await scripts.put(self._wire, command, ref, size, sent)
+            except StoreFull as full:
+                if not full.limit:  # the server itself has no memory left: what goes is not ours to decide
+                    if paired and (await behind[0])[0] == b"committed":
+                        return ref, behind[0]  # known content: it was there, and the commit saw it
+                    raise
+                evicted += 1
+                if evicted > EVICT_TRIES or not await self.room.make(size, ref, full.used):
+                    raise self.room.full(full.what, ref, full.used) from None
+                continue
+            if stored is None:
+                laid, unlaid = "", unlaid + 1
+                continue
+            self._verified.add(ref)
+            if stored.how == "new":
+                self.room.taken(size, ref)
+            if isinstance(sent.exception(), NoScriptError):  # it was sent again: the looks were before it
+                behind[len(paired):] = [self._wire.call(*look) for look in looks]
+            await self._refuse_orphan(ref, parents, behind[len(paired):], context, call)
+            return ref, behind[0] if paired else None
+        raise StoreUnavailable(
+            f"the {size:,} bytes of {ref} were gone {PUT_TRIES} times before their record could be written")
+
+    async def _refuse_orphan(
+        self, ref: Ref, parents: Sequence[Ref], looks: Sequence[asyncio.Future[Any]], context: Context, call: str
+    ) -> None:
+        """Take back what was made from something that was forgotten, with all that was made from it, in the meantime.
+
+            A: get(part), computes
+            B: forget(part, cascade=True): walks, removes part, leaves a mark
+            A: put(answer made from part)     <- B will not look again
+
+        Either B's last look at the log comes behind this put and finds it, or the mark was there before
+        and is found here. A part that was put anew since is there, and what is made of it may stay.
+
+        Raises:
+            UnknownReference: names the one that was forgotten.
+        """
+        if not any([await look for look in looks]):
+            return
+        replies = [(p, self._wire.call("GET", self._keys.mark(p)), self._wire.call("EXISTS", self._keys.record(p)))
+                   for p in parents]
+        gone = [p for p, mark, there in replies if (await mark or b"-")[:1] != b"-" and not await there]
+        if not gone:
+            return
+        why = f"{gone[0].id} made from what was forgotten"
+        if call:
+            # Whatever it holds: where the commit did not come along, the stream of this attempt is still there.
+            await scripts.drop(self._wire, self._keys, self._keys.shard_of(call), [(call, "")], who=context.who,
+                               note=note(context), reason=why)
+        await self.forget([ref], context, why=why, root=gone[0].id)
+        raise UnknownReference(gone[0], "it was forgotten, with all that is made from it, while this was made from it")
+
+    async def forget(
+        self, refs: Sequence[Ref], context: Context, *, why: str, root: str = ""
+    ) -> list[int | None]:
+        """Remove objects now, each with its event; the size of each, None where there was none.
+
+        ``root`` is the id of the object from which all that was made goes; empty when these go alone.
+        """
+        sizes: dict[Ref, int | None] = {}
+        by_shard: dict[int, list[Ref]] = {}
+        for ref in dict.fromkeys(refs):
+            by_shard.setdefault(self._keys.shard_of(ref.id), []).append(ref)
+        for shard, own in by_shard.items():
+            for start in range(0, len(own), FORGET_BATCH):
+                batch = own[start:start + FORGET_BATCH]
+                gone = await scripts.forget(
+                    self._wire, self._keys, shard, batch, who=context.who, note=note(context), why=why, op=fresh(),
+                    root=root, mark_ms=max(MARK_MS, 2 * self._settings.hold_ms) if root else REPEAT_MS)
+                sizes.update(zip(batch, gone, strict=True))
+        return [sizes[ref] for ref in refs]
 
     async def _lay(self, ref: Ref, body: bytes) -> tuple[str, int]:
         """Write a large body under a temporary key; that key and its number of parts (0: one string)."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from redis.exceptions import NoScriptError, RedisError
@@ -104,13 +104,17 @@ def _flight(keys: Keys, call: str) -> list[str]:
 
 async def claim(
     wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, inc: str,
-    lease_ms: int, attempts: int, hold_ms: int, unusable: Answered | None = None,
+    lease_ms: int, attempts: int, hold_ms: int, unusable: Answered | None = None, keep_ms: int = 0,
 ) -> Outcome:
-    """Ask who computes this call. ``unusable`` is an answer the caller has checked and refuses."""
+    """Ask who computes this call. ``unusable`` is an answer the caller has checked and refuses.
+
+    With ``keep_ms`` an answer that is computed anew is kept meanwhile: all are given it until its end, and who
+    would take it for ``keep_ms`` longer is told of it.
+    """
     refused = (unusable.ref.id, str(unusable.fence)) if unusable else ("", "")
     names = _flight(keys, call)
     command: Command = ("EVALSHA", _sources()["claim"][1], len(names), *names,
-                        who, note, owner, inc, lease_ms, attempts, hold_ms, *refused)
+                        who, note, owner, inc, lease_ms, attempts, hold_ms, *refused, keep_ms)
     sent = wire.call_first(*command)
     try:
         reply = await _answer(wire, "claim", command, asyncio.shield(sent))
@@ -133,29 +137,40 @@ async def claim(
 
 def _outcome(reply: list[Any]) -> Outcome:
     match reply:
-        case [b"answered", ref, fence, expires, validator, usage, _by]:
-            return Answered(Ref("mg:" + ref.decode()), int(fence), int(expires), validator, _usage(usage), _by.decode())
-        case [b"follow", ms, fence, leader, by]:
-            return Follow(int(ms), int(fence), leader.decode(), by.decode())
-        case [b"backoff", ms, fence]:
-            return Backoff(int(ms), int(fence))
-        case [b"claimed", fence, ms, how, attempt]:
-            return Claimed(int(fence), int(ms), how.decode(), int(attempt))
-        case [b"failed", error, fence, ms]:
-            return Failed(error, int(fence or 0), int(ms))
+        case [b"answered", *answer]:
+            return _answered(answer)
+        case [b"follow", ms, fence, leader, by, *old]:
+            return Follow(int(ms), int(fence), leader.decode(), by.decode(), _old(old))
+        case [b"backoff", ms, fence, *old]:
+            return Backoff(int(ms), int(fence), _old(old))
+        case [b"claimed", fence, ms, how, attempt, *old]:
+            return Claimed(int(fence), int(ms), how.decode(), int(attempt), _old(old))
+        case [b"failed", error, fence, ms, *old]:
+            return Failed(error, int(fence or 0), int(ms), _old(old))
     raise _surprise("claim", reply)
+
+
+def _answered(words: Sequence[bytes]) -> Answered:
+    if len(words) != 6:
+        raise _surprise("claim", words)
+    ref, fence, expires, validator, usage, by = words
+    return Answered(Ref("mg:" + ref.decode()), int(fence), int(expires), validator, _usage(usage), by.decode())
+
+
+def _old(words: Sequence[bytes]) -> Answered | None:
+    return _answered(words) if words else None
 
 
 def commit_command(
     keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int, answer: Ref,
-    ttl_ms: int, own: Usage, validator: bytes, usage: Usage,
+    ttl_ms: int, own: Usage, validator: bytes, usage: Usage, stale_ms: int = 0,
 ) -> Command:
     """The commit as a command, to be sent behind a `put` or alone."""
     names = _flight(keys, call)
     if keys.shard_of(answer.id) == keys.shard_of(call):
         names.append(keys.record(answer))  # one shard: the script itself sees whether the object is there
     return ("EVALSHA", _sources()["commit"][1], len(names), *names, who, note, owner, str(fence), answer.id, ttl_ms, own.ms,
-            own.micro_usd, validator, msgspec.json.encode(usage))
+            own.micro_usd, validator, msgspec.json.encode(usage), stale_ms)
 
 
 async def commit(wire: Wire, command: Command, call: str, fence: int, sent: asyncio.Future[Any] | None = None) -> int:
@@ -202,10 +217,16 @@ async def release_dead(wire: Wire, keys: Keys, call: str, *, who: str, note: byt
     return bool(reply[0] == b"released")
 
 
-async def drop(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, reason: str) -> Ref | None:
-    """Forget what a call answered; the reference it had answered, if any."""
-    reply = await _run(wire, "drop", _flight(keys, call), [who, note, reason])
-    return Ref("mg:" + reply[1].decode()) if reply[0] == b"dropped" and reply[1] else None
+async def drop(
+    wire: Wire, keys: Keys, shard: int, calls: Sequence[tuple[str, str]], *, who: str, note: bytes, reason: str
+) -> list[str | None]:
+    """Forget what at most 64 calls of one shard answered; what each had answered ('' for nothing yet), None where nothing went.
+
+    With each call comes the id of the answer it must hold; ``"!"`` drops an error only, ``""`` whatever is there.
+    """
+    flights = [k for call, _ in calls for k in (keys.at(shard, f"f:{call}"), keys.at(shard, f"s:{call}"))]
+    reply = await _run(wire, "drop", [*keys.head(shard), *flights], [who, note, reason, *(only for _, only in calls)])
+    return [None if answer == b"-" else answer.decode() for answer in reply[1:]]
 
 
 def beat_command(keys: Keys, call: str, *, who: str, owner: str, fence: int, lease_ms: int) -> tuple[str, list[Argument]]:
@@ -308,14 +329,66 @@ async def name(
     raise _surprise("name", reply)
 
 
-async def forget(wire: Wire, keys: Keys, ref: Ref, *, who: str, note: bytes, reason: str) -> int | None:
-    """Remove an object now; its size, or None when it was not there."""
-    shard = keys.shard_of(ref.id)
-    reply = await _run(wire, "forget", [
-        *keys.head(shard), keys.record(ref), keys.body(ref), keys.pins(ref),
-        keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"),
-    ], [who, note, reason])
-    return int(reply[1]) if reply[0] == b"forgotten" else None
+def _indexes(keys: Keys, shard: int) -> list[str]:
+    return [*keys.head(shard), keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l")]
+
+
+async def forget(
+    wire: Wire, keys: Keys, shard: int, refs: Sequence[Ref], *, who: str, note: bytes, why: str, op: str,
+    root: str, mark_ms: int,
+) -> list[int | None]:
+    """Remove at most 64 objects of one shard now; the size of each, None where there was none. Safe to repeat with its ``op``.
+
+    Each leaves a mark for ``mark_ms``. With a ``root``, what was being made from it meanwhile must go as well.
+    """
+    own = [k for r in refs for k in (keys.record(r), keys.body(r), keys.pins(r), keys.mark(r))]
+    reply = await _run(wire, "forget", [*_indexes(keys, shard), *own],
+                       [who, note, _short(why, 256), op, root or "-", mark_ms])
+    return [None if size == -1 else int(size) for size in reply[1:]]
+
+
+def marked(keys: Keys, refs: Sequence[Ref]) -> list[Command]:
+    """Commands whose replies are 0 where none of these objects was forgotten of late."""
+    by_shard: dict[int, list[str]] = {}
+    for ref in refs:
+        by_shard.setdefault(keys.shard_of(ref.id), []).append(keys.mark(ref))
+    return [("EXISTS", *own) for own in by_shard.values()]
+
+
+class Kin(NamedTuple):
+    """What an object was made from, and what else a walk along the lineage asks of a record."""
+
+    parents: tuple[str, ...]
+    size: int
+    call: str
+    meta: bytes
+    pinned: bool
+    incomplete: bool  # it has more parents than a record holds
+
+
+async def kin(wire: Wire, keys: Keys, shard: int, ids: Sequence[str]) -> list[Kin | None]:
+    """The kin of at most 128 objects of one shard; None where there is none."""
+    own = [keys.at(shard, f"{kind}:{ident}") for ident in ids for kind in "op"]
+    reply = await _run(wire, "kin", [*keys.head(shard), *own], ["", ""])
+    return [Kin(tuple(found[0].decode().split()), int(found[1]), found[2].decode(), found[3], bool(found[4]), bool(found[5]))
+            if found else None for found in reply[1:]]
+
+
+async def evict(
+    wire: Wire, keys: Keys, shard: int, candidates: Sequence[Ref], *, who: str, note: bytes, needed: int
+) -> tuple[int, int, list[Ref]]:
+    """Remove the first of at most 32 candidates that nothing protects, until ``needed`` bytes are free.
+
+    Returns the bytes that are free now, how many were protected, and the victims.
+    """
+    own = [k for ref in candidates for k in (keys.record(ref), keys.body(ref), keys.pins(ref))]
+    reply = await _run(wire, "evict", [*_indexes(keys, shard), *own], [who, note, needed])
+    return int(reply[1]), int(reply[2]), [Ref("mg:" + i.decode()) for i in reply[3:]]
+
+
+def _short(text: str, most: int) -> str:
+    """The text, cut to so many bytes."""
+    return text.encode()[:most].decode("utf-8", "ignore")
 
 
 async def touch(

@@ -6,28 +6,34 @@ import asyncio
 import contextlib
 import functools
 import secrets
+import time
 from typing import Any
 
 import redis
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from memgang.errors import ServerUnfit, StoreUnavailable
+from memgang.errors import LogBroken, ServerUnfit, StoreUnavailable
 from memgang.settings import Settings
 from memgang.store import address as addresses
-from memgang.store import alive, scripts
+from memgang.store import alive, scripts, seals
 from memgang.store.beats import Beats
 from memgang.store.check import check
 from memgang.store.events import EventLog
 from memgang.store.janitor import keep_house
 from memgang.store.keys import STORE_ID, Keys, check_space
 from memgang.store.objects import Objects
+from memgang.store.sealer import keep_sealing, seal_last
+from memgang.store.sealfile import SealFile
 from memgang.store.server import Lodging
 from memgang.store.wakeups import Wakeups
 from memgang.store.wire import Wire, translated
+
+REWRITE_S = 600.0
+REWRITE_POLL_S = 0.05
 
 
 class Store:
@@ -38,10 +44,14 @@ class Store:
         kwargs = {**where.redis_kwargs(), "protocol": 2, "socket_connect_timeout": settings.socket_timeout_s}
         self._sync_kwargs: dict[str, Any] = {**kwargs, "socket_timeout": settings.socket_timeout_s, "retry": Retry(NoBackoff(), 0)}
         client = aioredis.Redis(**kwargs, retry=AsyncRetry(NoBackoff(), 0), max_connections=10_000)
-        self.wire = Wire(client, timeout_s=settings.socket_timeout_s, revive=self._revive if lodging else None)
+        self.wire = Wire(client, timeout_s=settings.socket_timeout_s, revive=self._revive if lodging else None,
+                         patience_s=settings.patience_ms / 1000)
+        self.watch = alive.Watch(settings.runtime_dir)
         self.wakeups = Wakeups(client)
+        self.wire.away = self.wakeups.wake_all
         self.warnings: list[str] = []
         self._janitor: asyncio.Task[None] | None = None
+        self._sealer: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, settings: Settings) -> Store:
@@ -51,6 +61,8 @@ class Store:
             ConfigError, StoreUnavailable, ServerUnfit: in one line, what is wrong.
         """
         check_space(settings.space)
+        if settings.seal:
+            seals.need_library()
         lodging = None
         if settings.url is None:
             lodging = await asyncio.to_thread(Lodging.enter, settings)
@@ -108,6 +120,9 @@ class Store:
         self.beats = Beats(self.sync_client, self.keys, lease_ms=self.settings.lease_ms, beat_ms=self.settings.beat_ms)
         await asyncio.gather(scripts.load(self.wire), self.log.measure_offset())
         self._janitor = asyncio.create_task(keep_house(self.wire, self.keys, self.objects, self.log, self.settings))
+        self.seals = SealFile(self.settings, space)
+        if self.settings.seal:
+            self._sealer = asyncio.create_task(keep_sealing(self.wire, self.keys, self.settings))
 
     async def erase(self) -> None:
         """Remove every key of the space. For spaces that were made for one job; nobody else may be in it.
@@ -122,32 +137,82 @@ class Store:
             for _, fields in await self.wire.call("XRANGE", at("a"), "-", "+"):
                 words = dict(zip(fields[::2], fields[1::2], strict=True))
                 ident = words[b"id"].decode()
-                own += {b"claimed": [at(f"f:{ident}"), at(f"s:{ident}")], b"named": [at(f"n:{ident}"), at(f"v:{ident}")]}.get(
+                own += {b"claimed": [at(f"f:{ident}"), at(f"s:{ident}")], b"named": [at(f"n:{ident}"), at(f"v:{ident}")],
+                        b"forgotten": [at(f"t:{ident}")]}.get(
                     words[b"e"], [])
             own += [at(key) for key in ("x", "r", "l", "u", "a", "h", "q", "m")]
             for start in range(0, len(own), 1000):
                 await self.wire.call("UNLINK", *own[start:start + 1000])
-        await self.wire.call("UNLINK", Keys.config(self.keys.space), Keys.janitor(self.keys.space))
+        await self.wire.call("UNLINK", Keys.config(self.keys.space), Keys.janitor(self.keys.space),
+                             Keys.sealer(self.keys.space), Keys.sealed(self.keys.space))
+
+    async def rewrite(self) -> bool:
+        """Have the server write its files anew, without what is gone; when it is done. False: it keeps none, or refuses us."""
+        def work() -> bool:
+            # By a client of its own: on a server that is not ours, these commands may well be refused.
+            client, ends = self.sync_client(), time.monotonic() + REWRITE_S
+            try:
+                while client.info("persistence").get("aof_enabled") and time.monotonic() < ends:
+                    try:
+                        client.bgrewriteaof()
+                        break
+                    except ResponseError as error:
+                        # One is under way that may have begun before the last thing was forgotten.
+                        if "in progress" not in str(error):
+                            raise
+                    time.sleep(REWRITE_POLL_S)
+                else:
+                    return False
+                while time.monotonic() < ends:
+                    now = client.info("persistence")
+                    if not now["aof_rewrite_in_progress"] and not now["aof_rewrite_scheduled"]:
+                        return bool(now["aof_last_bgrewrite_status"] == "ok")
+                    time.sleep(REWRITE_POLL_S)
+                return False
+            except NoPermissionError:
+                return False
+            except (RedisError, OSError) as error:
+                raise translated(error, "rewrite its files") from error
+            finally:
+                client.close()
+
+        return await asyncio.to_thread(work)
+
+    async def archive(self, log: str, after: int, before: int, most: int) -> list[Any]:
+        """Entries of a log that were sealed and have been trimmed since, where this host sealed them."""
+        if not self.seals.exists():
+            return []
+        store_id = await self.wire.call("GET", STORE_ID)
+        epoch = seals.epoch_of(store_id or b"", self.keys.secret)
+        try:
+            return await asyncio.to_thread(self.seals.older, log, epoch, after, before, most)
+        except LogBroken:
+            return []  # who reads the log goes on without; who verifies it is told
 
     def sync_client(self) -> redis.Redis:
         """A connection for a thread of its own."""
         return redis.Redis(**self._sync_kwargs)
 
-    async def _revive(self) -> None:
+    async def _revive(self) -> bool:
         if self._lodging is not None:
             with contextlib.suppress(StoreUnavailable):  # the wire tries again, and says so when it gives up
                 await asyncio.to_thread(self._lodging.ensure)
+                return True
+        return False
 
     async def aclose(self) -> None:
         """Write what waits, close, and leave the embedded server; the last to leave stops it."""
-        if self._janitor is not None:
-            self._janitor.cancel()
+        for task in filter(None, (self._janitor, self._sealer)):
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._janitor
+                await task
         if hasattr(self, "log"):
             with contextlib.suppress(StoreUnavailable):
                 await self.log.aclose()
+            if self._sealer is not None:
+                await seal_last(self.wire, self.keys, self.settings)
             await asyncio.to_thread(self.beats.close)
+        self.watch.close()
         await self.wakeups.aclose()
         await self.wire.aclose()
         if self._lodging is not None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import redis.asyncio as aioredis
@@ -23,7 +24,8 @@ CONFIRM_S = 1.0
 class Ear:
     """One waiter on one channel. Lives as long as the ``async with`` that made it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, chunks: bool = False) -> None:
+        self.chunks = chunks  # whether it wants to hear of pieces too, or only of what moves the flight
         self._heard = asyncio.Event()
 
     def wake(self) -> None:
@@ -55,13 +57,14 @@ class Wakeups:
         self._connected = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def listen(self, channel: str) -> AsyncIterator[Ear]:
+    async def listen(self, channel: str, *, chunks: bool = False) -> AsyncIterator[Ear]:
         """An ear on the channel; entered when the server has confirmed the subscription, or 1 s has passed.
 
         Whoever asks for the state of the flight after entering cannot miss a change: either the
-        state has it already or the message is on its way to this ear.
+        state has it already or the message is on its way to this ear. With ``chunks`` it is
+        woken for each batch of a stream too, which would only make a caller of claim ask in vain.
         """
-        ear = Ear()
+        ear = Ear(chunks=chunks)
         first = channel not in self._ears
         self._ears.setdefault(channel, set()).add(ear)
         try:
@@ -77,6 +80,12 @@ class Wakeups:
             if not ears:
                 self._ears.pop(channel, None)
                 await self._send("SUNSUBSCRIBE", channel)
+
+    def wake_all(self) -> None:
+        """Something happened that nobody can tell on a channel: all look for themselves."""
+        for ears in self._ears.values():
+            for ear in ears:
+                ear.wake()
 
     async def aclose(self) -> None:
         """Stop listening. Ears still open only poll."""
@@ -103,6 +112,11 @@ class Wakeups:
     async def _send(self, *command: str) -> None:
         if not self._connected.is_set():
             return
+        # In a task of its own: redis-py sends under `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that
+        # arrives in the moment the sending ends. Its caller would then wait on, with nobody left to want it.
+        await asyncio.shield(asyncio.ensure_future(self._carry(command)))
+
+    async def _carry(self, command: tuple[str, ...]) -> None:
         with contextlib.suppress(RedisError, OSError):
             async with self._sending:  # two writers on one stream would interleave their bytes
                 await self._connection.send_command(*command, check_health=False)
@@ -113,14 +127,14 @@ class Wakeups:
             try:
                 self._connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
                 await self._connection.connect()
-                self._confirmations.clear()
+                stranded, self._confirmations = self._confirmations, {}
                 self._connected.set()
                 for channel in list(self._ears):
+                    again: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    again.add_done_callback(functools.partial(self._heard_again, channel, stranded.get(channel, ())))
+                    self._confirmations.setdefault(channel, deque()).append(again)
                     await self._send("SSUBSCRIBE", channel)
-                    self._confirmations.setdefault(channel, deque()).append(asyncio.get_running_loop().create_future())
-                for ears in self._ears.values():
-                    for ear in ears:
-                        ear.wake()  # whatever was said while we were away
+                self.wake_all()  # whatever was said while we were away
                 pause = 0.01
                 while True:
                     self._heard(await self._connection.read_response(timeout=math.inf))
@@ -134,6 +148,15 @@ class Wakeups:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.5)
 
+    def _heard_again(self, channel: str, stranded: Iterable[asyncio.Future[None]], _: asyncio.Future[None]) -> None:
+        """Now, and not before, nothing more can be missed: what was said since the connection was lost is looked for,
+        and who asked for a confirmation on the lost one has it."""
+        for confirmed in stranded:
+            if not confirmed.done():
+                confirmed.set_result(None)
+        for ear in self._ears.get(channel, ()):
+            ear.wake()
+
     def _heard(self, message: Any) -> None:
         match message:
             case [b"ssubscribe", channel, *_]:
@@ -144,6 +167,7 @@ class Wakeups:
                         del self._confirmations[channel.decode()]
                     if not confirmed.done():
                         confirmed.set_result(None)
-            case [b"smessage", channel, *_]:
+            case [b"smessage", channel, word]:
                 for ear in self._ears.get(channel.decode(), ()):
-                    ear.wake()
+                    if word != b"chunk" or ear.chunks:
+                        ear.wake()

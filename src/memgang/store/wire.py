@@ -33,6 +33,7 @@ from redis.exceptions import (
 )
 
 from memgang.errors import MemGangError, ServerUnfit, StoreFull, StoreUnavailable
+from memgang.store.breaker import Breaker
 
 Argument = str | bytes | int | float
 Command = tuple[Argument, ...]
@@ -44,8 +45,10 @@ LANES = 2  # and one more for claims alone
 WIDE_LANES = 2
 BATCH = 8
 
-# How long a call outlives a lost connection: the embedded server is restarted within this.
+# How long calls outlive a lost connection, where nobody says otherwise; then the breaker opens.
 PATIENCE_S = 10.0
+PROBE_S = 0.5  # between two probes of a server that is away
+IDLE_S = 5.0  # a connection that only a burst has needed is given back after this
 
 
 class Wire:
@@ -56,9 +59,12 @@ class Wire:
     """
 
     def __init__(
-        self, client: aioredis.Redis, *, timeout_s: float, revive: Callable[[], Awaitable[None]] | None = None
+        self, client: aioredis.Redis, *, timeout_s: float, revive: Callable[[], Awaitable[bool]] | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.client = client
+        self.breaker = Breaker(patience_s, self._gone)
+        self.away: Callable[[], None] = lambda: None  # called when the breaker opens
         self._timeout_s = timeout_s
         self._revive = revive
         self._first: list[tuple[Command, asyncio.Future[Any]]] = []
@@ -66,21 +72,22 @@ class Wire:
         self._wide: list[tuple[Command, asyncio.Future[Any]]] = []
         self._lanes = 0
         self._wide_lanes = 0
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[float, Connection]] = []  # since when; the one used last is at the end, and used next
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken = False
         self._closed = False
+        self._probing: asyncio.Task[None] | None = None
         self._glued: set[asyncio.Future[Any]] = set()
         self._busy_since = 0.0
         self._busy_s = 0.0
         self.round_trips = 0
         self.commands = 0
 
-    def pair(self, first: Command, second: Command) -> tuple[asyncio.Future[Any], asyncio.Future[Any]]:
-        """Two small commands that the server carries out in this order, in one round trip."""
-        one, two = self.call(*first), self.call(*second)
-        self._glued.add(one)  # a batch is never cut between them: its rest could overtake it on another connection
-        return one, two
+    def row(self, *commands: Command) -> list[asyncio.Future[Any]]:
+        """A few small commands that the server carries out in this order, in one round trip."""
+        replies = [self.call(*command) for command in commands]
+        self._glued.update(replies[:-1])  # a batch is never cut between them: its rest could overtake it on another connection
+        return replies
 
     def call_first(self, *command: Argument) -> asyncio.Future[Any]:
         """As `call`, before everything that waits: for commands with which work in the outside world begins.
@@ -110,8 +117,9 @@ class Wire:
         return future
 
     def _queue(self, queue: list[tuple[Command, asyncio.Future[Any]]], command: Command, future: asyncio.Future[Any]) -> None:
-        if self._closed:
-            future.set_exception(StoreUnavailable("this space is closed"))
+        if self._closed or self.breaker.open:
+            future.set_exception(StoreUnavailable("this space is closed" if self._closed else str(self.breaker)))
+            future.exception()  # seen: nobody may be left to look
             return
         queue.append((command, future))
         if not self._woken:
@@ -127,7 +135,10 @@ class Wire:
             else:
                 await asyncio.sleep(0)  # asked for in this turn of the loop, and not on its way yet
         self._closed = True
-        for connection in self._idle:
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
+        for _, connection in self._idle:
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect()
         self._idle.clear()
@@ -141,7 +152,7 @@ class Wire:
             self._start(batch, wide=False)
         while self._small and self._lanes < LANES:
             size = BATCH
-            if len(self._small) > size and self._small[size - 1][1] in self._glued:
+            while len(self._small) > size and self._small[size - 1][1] in self._glued:
                 size += 1
             batch, self._small = self._small[:size], self._small[size:]
             if self._glued:
@@ -197,23 +208,45 @@ class Wire:
             self._wake()
 
     async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
-        deadline = time.monotonic() + PATIENCE_S
         pause = 0.01
         while True:
+            if self.breaker.open:
+                raise StoreUnavailable(str(self.breaker))
             try:
-                return await self._attempt(commands)
+                replies = await self._attempt(commands)
+                self.breaker.reached()
+                return replies
             except AuthenticationError as error:
                 raise ServerUnfit(f"the server refuses our user or password: {error}") from error
             except (ConnectionError, TimeoutError, OSError, BusyLoadingError, ReadOnlyError) as error:
-                if time.monotonic() > deadline or self._closed:
-                    raise StoreUnavailable(f"the server does not answer: {error}") from error
-                if self._revive is not None:
-                    await self._revive()
+                if self.breaker.failed(str(error)) or self._closed:
+                    raise StoreUnavailable(str(self.breaker)) from error
+                await self._look_after()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 0.5)
 
+    async def _look_after(self) -> None:
+        if self._revive is not None:
+            with self.breaker.starting() as started:
+                started(await self._revive())
+
+    def _gone(self) -> None:
+        """The breaker has opened: ask in the background until the server is back."""
+
+        async def probing() -> None:
+            while self.breaker.open and not self._closed:
+                try:
+                    await self._attempt([("PING",)])
+                    self.breaker.reached()
+                except (RedisError, OSError):
+                    await self._look_after()
+                    await asyncio.sleep(PROBE_S)
+
+        self._probing = asyncio.create_task(probing())  # named, so that it is not collected
+        self.away()
+
     async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
-        connection = self._idle.pop() if self._idle else None
+        connection = self._idle.pop()[1] if self._idle else None
         if connection is None:
             connection = self.client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
         ready = False
@@ -239,7 +272,11 @@ class Wire:
             return replies
         finally:
             if ready:
-                self._idle.append(connection)
+                now = time.monotonic()
+                self._idle.append((now, connection))
+                if now - self._idle[0][0] > IDLE_S:
+                    with contextlib.suppress(Exception):
+                        await self._idle.pop(0)[1].disconnect(nowait=True)
             else:
                 # Half a reply may be in its buffer: never use it again.
                 with contextlib.suppress(Exception):

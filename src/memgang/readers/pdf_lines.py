@@ -1,49 +1,28 @@
-"""The process that opens a PDF: reads a path, prints its lines as JSON.
+"""The lines of a PDF, from pdfium.
 
-A PDF parser written in C reads files from strangers, so it runs alone: with a limit on memory and
-processor time, and if it crashes only this process dies. Run as a file (not as a module), so that it
-imports nothing of MemGang and starts fast::
-
-    python pdf_worker.py PATH MEMORY_MB CPU_SECONDS
-
-Prints ``{"title": ..., "pages": [{"w":, "h":, "images":, "lines": [[text, x0, x1, y0, y1, size, bold, note]]}]}``
-or ``{"error": reason}``. Lengths are points from the bottom left.
+pdfium is C++ that reads files from strangers, and not made for several threads: call this in a process of its own
+that has limits, as `Gang.read` does.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
-import os
 import re
-import resource
-import sys
 from collections import Counter
 from typing import Any
 
 PAGES_MAX = 5_000
 
-
-def main(path: str, memory_mb: int, cpu_s: int) -> None:
-    """Print what is in the file, or the reason why it cannot be read."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Native code may write to stdout; the answer goes through a descriptor of its own.
-    out = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)
-    try:
-        answer = extract(path)
-    except MemoryError:
-        answer = {"error": f"it needs more than {memory_mb} MB of memory"}
-    json.dump(answer, out)
-    out.flush()
-    # Closing documents in a half broken file is where parsers crash; the answer is out already.
-    os._exit(0)
+# Documents with damaged pages, never closed: taking them down is where the library crashes.
+_left_open: list[Any] = []
 
 
 def extract(path: str) -> dict[str, Any]:
-    """All pages of the file."""
+    """All pages of the file, or the reason why it cannot be read.
+
+    ``{"title": ..., "pages": [{"w":, "h":, "images":, "lines": [[text, x0, x1, y0, y1, size, bold, note]]}]}``
+    or ``{"error": reason}``. Lengths are points from the bottom left.
+    """
     import pypdfium2
     import pypdfium2.raw as raw
 
@@ -59,6 +38,8 @@ def extract(path: str) -> dict[str, Any]:
         except pypdfium2.PdfiumError:
             broken += 1
             pages.append({"w": 0, "h": 0, "images": 0, "lines": []})
+    if broken or not pages:
+        _left_open.append(document)
     if not pages:
         return {"error": "malformed PDF: it has no pages"}
     if broken == len(pages):
@@ -67,7 +48,10 @@ def extract(path: str) -> dict[str, Any]:
         title = document.get_metadata_value("Title")
     except (pypdfium2.PdfiumError, UnicodeDecodeError):
         title = ""
-    return {"title": title, "pages": pages, "broken": broken, "all": len(document)}
+    answer = {"title": title, "pages": pages, "broken": broken, "all": len(document)}
+    if not broken:
+        document.close()
+    return answer
 
 
 def _reason(code: int, message: str, raw: Any) -> str:
@@ -128,7 +112,3 @@ def _page(page: Any, raw: Any) -> dict[str, Any]:
         lines.append([line.strip(), round(left, 1), round(right, 1), round(bottom, 1), round(top, 1), size,
                       int(bold), int(lead)])
     return {"w": width, "h": height, "images": images, "lines": lines}
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,94 @@
+"""Sources: what is remembered of a file, a folder, a glob or a URL, whether it still exists or not."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from memgang.codec import decode
+from memgang.errors import CodecError, IntegrityError, UnknownReference
+from memgang.lineage.reach import Reach
+from memgang.model import Document, Ref
+from memgang.store import scripts
+from memgang.store.store import Store
+
+AT_ONCE = 64
+
+
+class Readings(msgspec.Struct, frozen=True):
+    """What is remembered of a source: the documents and their parts, the calls that read them, and what others share."""
+
+    roots: tuple[Ref, ...] = ()
+    calls: tuple[str, ...] = ()
+    shared: tuple[Ref, ...] = ()
+
+
+async def readings(store: Store, source: str) -> Readings:
+    """The documents that were read from a file, a folder, a glob or a URL, older versions too, and their parts.
+
+    A part that a document from elsewhere holds too, and that is still what reading there would bring, is shared.
+    """
+    reach = Reach(store, ())
+    await reach.walk()
+    documents = await _documents(store, reach.of_kind("document"))
+    matches = _matcher(source)
+    ours = {ref: document for ref, (document, _) in documents.items() if matches(document.source)}
+    parts = dict.fromkeys(place.ref for document in ours.values() for place in document.places)
+    elsewhere: dict[Ref, None] = {}
+    for ref, (document, call) in documents.items():
+        held = [place.ref for place in document.places if place.ref in parts]
+        if ref not in ours and held and call and await store.wire.call("HGET", store.keys.flight(call), "answer") == ref.id.encode():
+            elsewhere.update(dict.fromkeys(held))
+    calls = dict.fromkeys(documents[ref][1] for ref in ours if documents[ref][1])
+    # The documents last: by them a repeat finds the rest.
+    return Readings((*(part for part in parts if part not in elsewhere), *ours), tuple(calls), tuple(elsewhere))
+
+
+async def _documents(store: Store, found: dict[str, scripts.Kin]) -> dict[Ref, tuple[Document, str]]:
+    """The documents that are there, each with the key of the call that read it."""
+    async def one(ref: Ref) -> Any:
+        try:
+            kind, body, _ = await store.objects.get(ref)
+            return decode(kind, body)
+        except (UnknownReference, IntegrityError, CodecError):
+            return None
+
+    out: dict[Ref, tuple[Document, str]] = {}
+    refs = [Ref("mg:" + ident) for ident in found]
+    for start in range(0, len(refs), AT_ONCE):
+        some = refs[start:start + AT_ONCE]
+        for ref, value in zip(some, await asyncio.gather(*map(one, some)), strict=True):
+            if isinstance(value, Document):
+                out[ref] = (value, found[ref.id].call)
+    return out
+
+
+def _matcher(source: str) -> Callable[[str], bool]:
+    """Whether a document was read from this source: one URL, one file, anything below a folder, or what fits a glob."""
+    if re.match(r"(?i)https?://", source):
+        return lambda read: read.partition("#")[0] == source.partition("#")[0]
+    given = os.path.expanduser(source)
+    if glob.has_magic(given) and not os.path.lexists(given):
+        steps = Path(given).parts
+        plain = next(n for n, step in enumerate(steps) if glob.has_magic(step))
+        pattern = (*Path(os.path.realpath(Path(*steps[:plain]))).parts, *steps[plain:])
+        return lambda read: _fits(Path(read).parts, pattern)
+    real = os.path.realpath(given)
+    return lambda read: read == real or read.startswith(real.rstrip(os.sep) + os.sep)
+
+
+def _fits(steps: Sequence[str], pattern: Sequence[str]) -> bool:
+    """As `glob` with recursion: ``**`` stands for any number of folders, everything else for one step."""
+    if not pattern:
+        return not steps
+    if pattern[0] == "**":
+        return _fits(steps, pattern[1:]) or (bool(steps) and _fits(steps[1:], pattern))
+    return bool(steps) and fnmatch.fnmatchcase(steps[0], pattern[0]) and _fits(steps[1:], pattern[1:])

@@ -1,0 +1,92 @@
+"""The budget of a space: what it holds, and who gives way when something new needs room.
+
+GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency
+Caching Policy", HP Labs 1998): a rank is the clock at the last use, plus uses times the seconds it took to
+compute divided by the bytes it takes; the lowest goes, and the clock follows its rank, so that what nobody
+uses any more is overtaken in the end. `put` and `touch` write the ranks, `evict` takes them.
+"""
+
+from __future__ import annotations
+
+from memgang.errors import StoreFull
+from memgang.model import Ref
+from memgang.store import scripts
+from memgang.store.keys import Keys
+from memgang.store.wire import Wire
+
+BATCH = 32  # candidates of one script
+EVICTOR, SWEEPER = "janitor/eviction", "janitor/expiry"
+
+
+class Room:
+    """The room of one space. With several shards a shard may hold what the others, when last asked, did not."""
+
+    def __init__(self, wire: Wire, keys: Keys, budget: int) -> None:
+        self._wire, self._keys, self._budget = wire, keys, budget
+        self._used: dict[int, int] = {}  # by shard, where there are several
+
+    def limit(self, ref: Ref) -> int:
+        """What the shard of this object may hold; 0 where there is no budget."""
+        return max(1, self._budget - self._others(ref)) if self._budget else 0
+
+    def _others(self, ref: Ref) -> int:
+        own = self._keys.shard_of(ref.id)
+        return sum(used for shard, used in self._used.items() if shard != own)
+
+    def taken(self, size: int, ref: Ref) -> None:
+        """So many bytes more, until all shards are asked again."""
+        if self._used:
+            self._used[self._keys.shard_of(ref.id)] += size
+
+    def full(self, what: str, ref: Ref, used: int) -> StoreFull:
+        """The refusal, with the figures of the whole space. ``used`` is those of the object's shard."""
+        return StoreFull(what, used + self._others(ref), self._budget)
+
+    async def measure(self) -> None:
+        """Ask every shard what it holds, where several share a budget."""
+        if self._budget and self._keys.shards > 1:
+            replies = [(s, self._wire.call("HGET", self._keys.at(s, "u"), "bytes")) for s in range(self._keys.shards)]
+            self._used = {shard: int(await reply or 0) for shard, reply in replies}
+
+    async def make(self, size: int, ref: Ref, used: int) -> bool:
+        """Make room for an object of this size, whose shard holds ``used``; whether anything went.
+
+        First what has expired, then the lowest ranks of all shards; never what is pinned, guarded or kept. What is
+        larger than the whole budget evicts nothing.
+        """
+        needed = used + self._others(ref) + size - self._budget
+        if size > self._budget:
+            return False
+        freed = await self._sweep()
+        spared = dict.fromkeys(range(self._keys.shards), 0)  # candidates that are protected stand before the others
+        while freed < needed and (shard := await self._lowest(spared)) is not None:
+            page = await self._wire.call("ZRANGE", self._keys.at(shard, "r"), spared[shard], spared[shard] + BATCH - 1)
+            gone, protected, _ = await scripts.evict(
+                self._wire, self._keys, shard, [Ref("mg:" + i.decode()) for i in page], who=EVICTOR, note=b"{}",
+                needed=needed - freed)
+            freed += gone
+            spared[shard] += protected
+        await self.measure()
+        return freed > 0
+
+    async def _sweep(self) -> int:
+        seconds, micros = await self._wire.call("TIME")
+        now, freed = int(seconds) * 1000 + int(micros) // 1000, 0
+        for shard in range(self._keys.shards):
+            due = await self._wire.call("ZRANGEBYSCORE", self._keys.at(shard, "x"), "-inf", now, "LIMIT", 0, BATCH)
+            if due:
+                refs = [Ref("mg:" + i.decode()) for i in due]
+                swept = await scripts.sweep(self._wire, self._keys, shard, refs, who=SWEEPER, note=b"{}")
+                freed += swept[1] if swept else 0
+        return freed
+
+    async def _lowest(self, spared: dict[int, int]) -> int | None:
+        """The shard whose next candidate has the lowest rank; one without candidates is asked no more."""
+        asked = [(shard, self._wire.call("ZRANGE", self._keys.at(shard, "r"), at, at, "WITHSCORES")) for shard, at in spared.items()]
+        firsts: list[tuple[float, int]] = []
+        for shard, reply in asked:
+            if first := await reply:
+                firsts.append((float(first[1]), shard))
+            else:
+                del spared[shard]
+        return min(firsts)[1] if firsts else None

@@ -1,0 +1,91 @@
+"""`memgang log`: sealed, verified and exported at the command line, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def memgang(tmp_path: Path) -> Iterator[Run]:
+    """Runs `memgang` with a state directory of its own; the server is stopped at the end."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MEMGANG_", "OPENAI_"))}
+    env |= {"MEMGANG_STATE_DIR": str(tmp_path / "state"), "MEMGANG_RUNTIME_DIR": str(tmp_path / "run"), "COLUMNS": "200",
+            "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "TERM": "dumb", "PYTHONUNBUFFERED": "1"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "memgang", *arguments], capture_output=True, text=True, env=env,
+                              cwd=tmp_path, timeout=120)
+
+    run.env = env  # type: ignore[attr-defined]
+    yield run
+    run("stop", "--force")
+
+
+@pytest.mark.catalogue("D14")
+def test_a_sealed_log_is_verified_and_a_change_fails_the_command(memgang: Run, tmp_path: Path) -> None:
+    """Status 0 and one line when all is well; status 1 and a line for each finding when it is not."""
+    memgang("put", "--text", "one")
+    sealed = memgang("log", "seal")
+    assert sealed.returncode == 0, sealed.stderr
+    key = sealed.stdout.splitlines()[1].removeprefix("public key: ")
+    good = memgang("log", "--verify", "--key", key)
+    assert good.returncode == 0 and good.stdout.splitlines()[-1].startswith("ok: space default, 1 seals"), good.stdout + good.stderr
+
+    export = tmp_path / "state" / "seals" / "default" / "a00.jsonl"
+    export.write_bytes(export.read_bytes().replace(b"put", b"gut"))
+    bad = memgang("log", "--verify")
+    assert bad.returncode == 1
+    assert bad.stdout.splitlines()[0] == ("tampered  export       changes of shard 0, 1: the exported entries are not those "
+                                          "that were sealed (seal 1)")
+    told = json.loads(memgang("log", "--verify", "--json").stdout)
+    assert not told["ok"] and [(f["what"], f["log"], f["shard"], f["first"]) for f in told["findings"] if f["level"] != "note"] == [
+        ("export", "a00", 0, 1)]
+    assert memgang("log", "--verify", "--key", "nonsense").returncode == 1
+
+
+def test_the_log_is_exported_as_lines_and_as_a_table(memgang: Run, tmp_path: Path) -> None:
+    """The same events in both, and those that `log --json` prints; any other name is refused."""
+    memgang("put", "--text", "one", "--tag", "x")
+    memgang("get", memgang("put", "--text", "two").stdout.strip())
+    printed = [json.loads(line) for line in memgang("log", "--json", "-n", "1000").stdout.splitlines()]
+    assert memgang("log", "export", "events.jsonl").returncode == 0
+    assert memgang("log", "export", "events.parquet").stdout.strip().endswith("events in events.parquet")
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text("utf-8").splitlines()]
+    assert [e["id"] for e in lines[:len(printed)]] == [e["id"] for e in printed]
+
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    rows = pyarrow.read_table(tmp_path / "events.parquet").to_pylist()
+    assert [r["id"] for r in rows[:len(lines)]] == [e["id"] for e in lines]
+    assert {r["raw"] for r in rows} >= {"put", "read"} and rows[0]["own_tokens_in"] == 0
+
+    refused = memgang("log", "export", "events.csv")
+    assert refused.returncode == 1 and ".jsonl or .parquet" in refused.stderr
+    assert not (tmp_path / "events.csv").exists() and not list(tmp_path.glob(".*.part"))
+
+
+def test_sealing_goes_on_until_it_is_interrupted(memgang: Run) -> None:
+    """seal --follow seals what others write, and leaves on Ctrl-C without a traceback."""
+    env = memgang.env | {"MEMGANG_SEAL_MS": "100"}  # type: ignore[attr-defined]
+    child = subprocess.Popen([sys.executable, "-m", "memgang", "log", "seal", "--follow"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, env=env)
+    assert child.stdout is not None
+    assert child.stdout.readline().startswith("sealed: ") and child.stdout.readline().startswith("public key: ")
+    memgang("put", "--text", "later")
+    for _ in range(100):
+        told = json.loads(memgang("log", "--verify", "--json").stdout)
+        if told["sealed"] and not told["unsealed"]:
+            break
+    assert told["sealed"] and told["ok"], told
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130 and "Traceback" not in err
