@@ -170,7 +170,7 @@ GUARDS = (
     Guard("pin", "only what is there", ("if redis.call('EXISTS', KEYS[3]) == 0 then", "if false then"),
           ('    if K[3] not in s.db:\n        return ["absent"]\n    if A[4]', "    if A[4]"), sim=False),
     # ── leaving ───────────────────────────────────────────────────────────────────────────────
-    Guard("forget", "totals lowered", ("redis.call('HINCRBY', KEYS[1], 'bytes', -size); redis.call('HINCRBY', KEYS[1], 'count', -1)", ""),
+    Guard("forget", "totals lowered", ("redis.call('HINCRBY', KEYS[1], 'bytes', 0 - size); redis.call('HINCRBY', KEYS[1], 'count', -1)", ""),
           ('    s.incr(K[1], "bytes", -int(size))\n    s.incr(K[1], "count", -1)\n', "")),
     Guard("forget", "a lost reply: told its size again", ("elseif op == ARGV[4] then size = was end", "end"),
           ("            size = was\n", ""), sim=False),

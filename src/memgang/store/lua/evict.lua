@@ -15,7 +15,7 @@ for i = 6, #KEYS, 3 do
   if free then
     redis.call('UNLINK', KEYS[i], KEYS[i + 1], KEYS[i + 2])
     redis.call('ZREM', KEYS[3], id); redis.call('ZREM', KEYS[4], id); redis.call('ZREM', KEYS[5], id)
-    redis.call('HINCRBY', KEYS[1], 'bytes', -size); redis.call('HINCRBY', KEYS[1], 'count', -1)
+    redis.call('HINCRBY', KEYS[1], 'bytes', 0 - size); redis.call('HINCRBY', KEYS[1], 'count', -1)
     if tonumber(rank) > num(redis.call('HGET', KEYS[1], 'clock')) then redis.call('HSET', KEYS[1], 'clock', rank) end
     log('evicted', id, size); freed = freed + size; out[#out + 1] = id
   elseif size and rank then spared = spared + 1 end
