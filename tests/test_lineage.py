@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import memgang
-from memgang.errors import UnknownReference, WorkFailed
+from memgang.errors import ConfigError, UnknownReference, WorkFailed
 from memgang.gang import Gang
 from memgang.lineage import forgetting
 from memgang.lineage.reach import Reach
@@ -61,6 +61,28 @@ async def test_what_was_made_from_an_object_goes_with_it(space: Space) -> None:
     assert len(gone.answers) == 3
     assert await there(space, part, fact, both, report, other, beside) == [False] * 4 + [True] * 2
     assert not await space.forget(part, cascade=True)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_a_model_said_of_a_part_goes_with_it(space: Space, streamed: bool) -> None:
+    """An answer quotes what the agent had read before it asked, though the prompt holds text and no reference."""
+    async with Gang(space, llm="extractive") as gang:
+        @gang.agent(role="note")
+        async def note(part: str) -> str:
+            prompt = memgang.Prompt(instruction="Say it shorter.", passages=(part,), words=20)
+            if streamed:
+                return "noted: " + "".join([piece async for piece in gang.stream(prompt)])
+            return "noted: " + await gang.llm(prompt)
+
+        part, other = await space.put("The audit found two open doors in the north."), await space.put("The roof is new and dry.")
+        noted = await gang.map(note, [part, other])
+
+        gone = await space.forget(part, cascade=True)
+
+        assert noted[0] in gone.refs and noted[1] not in gone.refs
+        assert gone.kinds == {"other": 1, "fact": 1, "answer": 1}
+        left = [await space.get(record.ref) for record in (await space.find(limit=100)).objects]
+        assert sorted(text for text in left if isinstance(text, str) and "door" in text) == []
 
 
 async def test_a_dry_run_shows_the_same_and_changes_nothing(space: Space) -> None:
@@ -461,6 +483,18 @@ async def test_invalidating_what_was_never_read_says_so(space: Space, tmp_path: 
     ref = await space.put("x", name="my/name")
 
     assert (await space.invalidate("my/name")).refs == (ref,)
+
+
+async def test_an_empty_source_is_not_the_folder_we_are_in(space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of a shell that is not set must not forget everything below."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.md").write_text("# A\n\nThe roof is new and dry.\n")
+    async with Gang(space, llm="extractive") as gang:
+        (part,) = await gang.read("a.md")
+    for empty in ("", "  "):
+        with pytest.raises(ConfigError, match="no source"):
+            await space.invalidate(empty)
+    assert await there(space, part) == [True]
 
 
 def test_it_is_there_without_async_too(space_name: str) -> None:

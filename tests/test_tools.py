@@ -148,6 +148,25 @@ async def test_a_tool_whose_source_is_missing_says_so(space, tmp_path) -> None:
         await look(str(tmp_path / "gone"))
 
 
+async def test_one_source_may_be_named_without_a_list(space, tmp_path) -> None:
+    """A text alone is one path, and not a path for each of its letters."""
+    file = tmp_path / "a.txt"
+    file.write_text("one")
+
+    @tool(space, reads=str(file), version="1")
+    def content() -> str:
+        return file.read_text()
+
+    @tool(space, reads=lambda path: path, version="1")
+    def content_of(path: str) -> str:
+        return file.read_text()
+
+    assert await content() == await content_of(str(file)) == "one"
+    assert (await content_of.recall(str(file))).how == "hit"
+    file.write_text("two")
+    assert await content() == await content_of(str(file)) == "two"
+
+
 async def test_a_page_is_asked_for_again_only_after_its_age(space, site: str) -> None:  # noqa: F811
     """Within ``max_age_s`` the server is left alone; after it, a conditional request decides."""
     runs = []
@@ -184,3 +203,51 @@ def test_one_changed_source_of_several_is_noticed(tmp_path) -> None:
     assert not readers.unchanged_all(names, validator)
     assert not readers.unchanged_all(names[:-1], validator)
     assert not readers.unchanged_all(names, b"{")
+
+
+@pytest.mark.catalogue("B11")
+async def test_who_joins_a_tool_at_work_is_not_given_what_has_changed_before_they_asked(space, tmp_path) -> None:
+    """The file is read, changed, and asked for again in the same process: the second asker gets what is there now."""
+    path, looked, go, runs = tmp_path / "world", asyncio.Event(), asyncio.Event(), 0
+    path.write_text("old")
+
+    @tool(space, reads=lambda source: [source], version="1")
+    async def look(source: str) -> str:
+        nonlocal runs
+        runs += 1
+        seen = Path(source).read_text()
+        looked.set()
+        await go.wait()
+        return seen
+
+    first = asyncio.create_task(look(str(path)))
+    async with asyncio.timeout(30):
+        await looked.wait()
+        path.write_text("new")
+        others = [asyncio.create_task(look(str(path))) for _ in range(5)]
+        await asyncio.sleep(0)  # all have joined
+        go.set()
+        assert [await other for other in others] == ["new"] * 5 and await first == "old"
+    assert runs == 2
+
+
+async def test_a_failed_tool_is_tried_again_as_soon_as_it_is_asked_for(opened, tmp_path) -> None:
+    """Its source was not there, and now is: nobody can check a failure, so none is remembered."""
+    path = tmp_path / "late"
+
+    async with opened(negative_ttl_ms=600_000) as space:
+        @tool(space, reads=lambda source: [source], version="1")
+        def look(source: str) -> str:
+            return Path(source).read_text()
+
+        with pytest.raises(WorkFailed):
+            await look(str(path))
+        path.write_text("there")
+
+        async def found() -> bool:
+            try:
+                return await look(str(path)) == "there"
+            except WorkFailed:
+                return False
+
+        await until(found)

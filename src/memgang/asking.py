@@ -65,12 +65,14 @@ class Asker:
         self._estimator = Estimator(model, price)
         if limits is not None and space is not None:
             if limits.counts_money and price is None:
-                raise ConfigError(f"dollars cannot be limited: no price is known for {model.price_name}; give prices=")
+                raise ConfigError(f"dollars cannot be limited: no price is known for {model.price_name}; "
+                                  "name a file with it in MEMGANG_PRICES, or give prices=")
             if limits.shared:
                 self._limiter = Limiter(space.store, limits, model.name)
             if limits.prefix_gate:
                 self._gate = Gate(space.store, model.name)
         self._limits = limits
+        self._first = asyncio.Lock()
 
     async def ask(self, prompt: Prompt) -> tuple[Completion, Usage]:
         """The model's answer and its cost. Raises what the model raises.
@@ -78,7 +80,7 @@ class Asker:
         Raises:
             BudgetExceeded, CallTooLarge: the limits do not let it begin, now or ever.
         """
-        async with self._place():
+        async with self._place(), self._measured():
             if self._limits is None:
                 completion = await self.model.complete(prompt)
                 return completion, self.priced(completion)
@@ -96,7 +98,7 @@ class Asker:
 
     async def stream(self, prompt: Prompt) -> AsyncIterator[str | Completion]:
         """Pieces of the answer, and last the whole; from a model that does not stream, the answer in one piece."""
-        async with self._place():
+        async with self._place(), self._measured():
             need = self._estimator.need(prompt) if self._limits is not None else Need(0, 0, 0)
             async with self._through(prompt) as first:
                 for tries in range(LIMITED_TRIES + 1):
@@ -230,6 +232,18 @@ class Asker:
         began = time.perf_counter()
         async with self._places:  # a leaf: nobody who holds it waits for an agent
             _not_work(began)
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _measured(self) -> AsyncIterator[None]:
+        """Where money is limited, one call goes first: what is reserved for many at once must not be a guess."""
+        async with contextlib.AsyncExitStack() as alone:
+            if self._limits is not None and self._limits.counts_money and not self._estimator.known():
+                began = time.perf_counter()
+                await alone.enter_async_context(self._first)
+                _not_work(began)
+                if self._estimator.known():
+                    await alone.aclose()
             yield
 
     @contextlib.asynccontextmanager

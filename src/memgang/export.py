@@ -24,12 +24,14 @@ async def export(space: Space, path: Path, *, run: str | None = None) -> int:
     """Write all events, or those of one run; how many. The file appears when it is whole.
 
     Raises:
-        ConfigError: the name ends in neither .jsonl nor .parquet, or PyArrow is not installed.
+        ConfigError: the name ends in neither .jsonl nor .parquet, there is no such folder, or PyArrow is not installed.
         OSError: it cannot be written. StoreUnavailable: the server does not answer.
     """
     writers: dict[str, Callable[[Path, AsyncIterator[list[Event]]], Any]] = {".jsonl": _jsonl, ".parquet": _parquet}
     if path.suffix not in writers:
         raise ConfigError(f"{path.name!r} must end in .jsonl or .parquet: that says what it becomes")
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent} to write {path.name} to")
     part = path.with_name(f".{path.name}.part")
     try:
         count = int(await writers[path.suffix](part, _groups(space, run)))

@@ -30,7 +30,7 @@ from memgang.engines.processes import engine as engine_of
 from memgang.errors import ConfigError, MemGangError, ModelError, ReadError, StoreFull, StoreUnavailable
 from memgang.limits import Limits
 from memgang.llms.shipped import shipped
-from memgang.model import Call, Completion, LanguageModel, Prompt, Ref, current_work
+from memgang.model import Call, Completion, LanguageModel, Prompt, Ref, Work, current_work
 from memgang.reading import Reading, read_all
 from memgang.savings import Savings, fold
 from memgang.settings import Price
@@ -170,11 +170,13 @@ class Gang:
             WorkFailed: the model did not answer, as often as is tried.
         """
         call, asked = self._question(prompt)
+        outside = current_work.get()
 
         async def compute() -> str:
             completion, usage = await self._asker.ask(asked)
             if (work := current_work.get()) is not None:
                 work.own = work.own + usage
+                _made_from(outside, work)
             self.progress.spent = self.progress.spent + usage
             self._crew.changed()
             return completion.text
@@ -197,6 +199,7 @@ class Gang:
             ModelError, WorkFailed: as `llm` raises them.
         """
         call, asked = self._question(prompt)
+        outside = current_work.get()
 
         async def produce() -> AsyncGenerator[str, None]:
             said: list[str] = []
@@ -214,6 +217,7 @@ class Gang:
             usage = self._asker.priced(completion)
             if (work := current_work.get()) is not None:
                 work.own = work.own + usage
+                _made_from(outside, work)
             self.progress.spent = self.progress.spent + usage
             self._crew.changed()
             if "".join(said) != completion.text:
@@ -452,6 +456,12 @@ def _samples(model: LanguageModel) -> bool:
     if getattr(model, "deterministic", False) or model.parameters.get("seed") is not None:
         return False
     return model.parameters.get("temperature") != 0
+
+
+def _made_from(outside: Work | None, answering: Work) -> None:
+    """What an agent had read before it asked is what the answer is made of: a prompt holds text, and no references."""
+    if outside is not None:
+        answering.read.update(dict.fromkeys(outside.read))  # without places: the answer has none of its own
 
 
 def _fails_all(error: Exception) -> bool:

@@ -15,7 +15,6 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import msgspec
 
 REF_PREFIX = "mg:"
-ID_CHARACTERS = 32
 _REF = re.compile(r"mg:[a-z2-7]{32}\Z")
 
 

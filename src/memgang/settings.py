@@ -11,7 +11,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -192,11 +192,6 @@ class Settings:
                     f"{self.prices}: entry {model!r} needs input and output in dollars per million tokens: {error!r}"
                 ) from error
         return table
-
-
-def setting_names() -> list[str]:
-    """The names of all settings, in the order of the file."""
-    return [f.name for f in fields(Settings)]
 
 
 def _parse(variable: str, text: str, kind: Any) -> Any:

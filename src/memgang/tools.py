@@ -23,13 +23,15 @@ from memgang.recall import Recalled
 from memgang.space import TTL, Space
 from memgang.versions import version_of
 
+AT_ONCE_S = 0.001  # how long a failure is told that nobody could check: to those who wait for it
+
 Reads = Callable[..., Sequence[str]] | Sequence[str] | None
 
 
 class Tool:
     """A function with the rule by which its answers may be used again. Call it for the value, `recall` for how it came.
 
-    ``reads`` names the files and URLs the answer depends on, or is a function of the same arguments that does;
+    ``reads`` names the files and URLs the answer depends on (one, or several), or is a function of the same arguments that does;
     ``()`` says it depends on its arguments alone, None that nobody knows. ``max_age_s`` is how long a URL is believed
     without asking its server. Plain functions run in a thread.
     """
@@ -53,8 +55,7 @@ class Tool:
         """The answer with how it came.
 
         Raises:
-            WorkFailed: the tool failed; its error is the cause.
-            ReadError: a source it says it reads is not there.
+            WorkFailed: the tool failed, or a source it says it reads is not there; the error is the cause.
         """
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -78,12 +79,14 @@ class Tool:
 
         pure = sources is not None and not sources
         return await self._space.recall(
-            call, compute, ttl=self._ttl, check=None if pure else check, validate=None if pure else lambda: validator)
+            call, compute, ttl=self._ttl, check=None if pure else check, validate=None if pure else lambda: validator,
+            negative_ttl=None if pure else AT_ONCE_S)
 
     def _sources(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str] | None:
         if self._reads is None:
             return None
-        return list(self._reads(*args, **kwargs) if callable(self._reads) else self._reads)
+        named = self._reads(*args, **kwargs) if callable(self._reads) else self._reads
+        return [named] if isinstance(named, str) else list(named)  # a text is a sequence too: of letters
 
     def _returns(self) -> Any:
         try:

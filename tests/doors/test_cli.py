@@ -126,7 +126,8 @@ def test_a_forgotten_object_is_gone_and_the_log_says_so(memgang: Memgang) -> Non
     (("get", "mg:zz"), 1, "at least 8"),
     (("get",), 2, "REF"),
     (("put", "no-such-file"), 1, "No such file"),
-    (("put", "--type", "json", "--text", "{"), 1, "not json"),
+    (("put", "--type", "json", "--text", "{"), 1, "not JSON"),
+    (("put", "--type", "json", "--text", '{"a": 1, "a": 2}'), 1, "the key 'a' twice"),
     (("put", "--type", "odd", "--text", "x"), 2, "--type"),
     (("ls", "--limit", "0"), 2, "limit"),
     (("ls", "--space", "a b"), 1, "space"),
@@ -137,7 +138,10 @@ def test_a_forgotten_object_is_gone_and_the_log_says_so(memgang: Memgang) -> Non
     (("why", "nothing"), 1, "no computation"),
     (("run", "no-such-file.pdf"), 1, "no-such-file.pdf"),
     (("run", "x", "--out", "no/such/folder/x.md"), 1, "no folder"),
+    (("run", "x", "--out", "."), 1, "--out names a file"),
     (("run", "x", "--llm", "nobody"), 1, "extractive"),
+    (("log", "export", "no/such/folder/x.jsonl"), 1, "no folder"),
+    (("invalidate", ""), 1, "no source"),
     (("dance",), 2, "dance"),
 ])
 def test_wrong_input_gets_one_line_that_helps(memgang: Memgang, arguments: tuple[str, ...], status: int, says: str) -> None:

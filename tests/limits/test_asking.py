@@ -12,7 +12,8 @@ from tests.gates import until
 
 import memgang
 from memgang.errors import BudgetExceeded, CallTooLarge, ModelError, StoreUnavailable, WorkFailed
-from memgang.limits import Hedger, Limits
+from memgang.limits import Gate, Hedger, Limiter, Limits, Need
+from memgang.limits.limiter import PURSES_MAX
 from memgang.llms.simulated import Simulated
 from memgang.model import Completion, Prompt
 from memgang.space import Space
@@ -163,6 +164,31 @@ async def test_a_budget_is_of_one_run_or_of_a_name(space: Space) -> None:
     assert await ask("three", usd=0.0, name="till")
 
 
+@pytest.mark.parametrize("wrong", [
+    {"concurrency": 1.5}, {"requests_per_minute": float("nan")}, {"tokens_per_minute": "many"}, {"concurrency": True},
+    {"usd": "2"}, {"usd_per_agent": True}, {"hedge": None}, {"per_s": "60"}], ids=str)
+def test_limits_that_are_no_numbers_are_refused(wrong: dict[str, Any]) -> None:
+    """One and a half calls at once would be two, and NaN no limit at all."""
+    with pytest.raises(memgang.errors.ConfigError, match=next(iter(wrong))):
+        Limits(**wrong)
+
+
+async def test_a_cap_holds_for_a_model_that_uses_far_more_than_the_rule_says(space: Space) -> None:
+    """Many ask at once before anybody knows what a call costs: one goes first, and the rest reserve what it cost."""
+    class Thinking(Model):
+        async def complete(self, prompt: Prompt) -> Completion:
+            await asyncio.sleep(0)
+            return msgspec.structs.replace(await super().complete(prompt), tokens_out=5_000)
+
+    one = 10_100  # micro-dollars, about: 5,000 tokens at $2 a million, and the prompt
+    async with memgang.Gang(space, Thinking(), limits=Limits(usd=3.5 * one / 1e6)) as gang:
+        done = await asyncio.gather(*(gang.llm(f"Why {n}?") for n in range(16)), return_exceptions=True)
+        spent = gang.progress.spent.micro_usd
+    assert 2 <= sum(isinstance(answer, str) for answer in done) <= 4
+    assert spent <= 3.5 * one
+    assert all(isinstance(answer, (str, BudgetExceeded)) for answer in done)
+
+
 async def test_dollars_need_a_price(space: Space) -> None:
     """A cap that could not be kept is refused."""
     with pytest.raises(memgang.MemGangError, match="price"):
@@ -210,6 +236,54 @@ async def test_without_the_server_the_limits_go_on_with_this_process_share(
             for n in range(100):
                 spent += (await asker.ask(Prompt(instruction=f"again {n}")))[1].micro_usd
     assert told.value.spent >= spent
+
+
+async def test_what_calls_had_reserved_without_the_server_and_did_not_spend_comes_back(
+    space: Space, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process's share is used up by what was spent: not by calls that were refused, nor by those that left the line."""
+    model = Model()
+    async with memgang.Gang(space, model, limits=Limits(concurrency=1, usd=0.01, name="share")) as gang:
+        await gang._asker.ask(Prompt(instruction="before"))
+
+        async def away(*args: Any, **kwargs: Any) -> Any:
+            raise StoreUnavailable("away")
+
+        monkeypatch.setattr(quotas, "_run", away)
+        model.script = [ModelError("simulated", "permanent", "400", "cannot be done") for _ in range(100)]
+        for n in range(100):
+            with pytest.raises(ModelError, match="cannot be done"):
+                await gang._asker.ask(Prompt(instruction=f"{n}"))
+        gate = asyncio.Event()
+        model.script = [gate]
+        first = asyncio.create_task(gang._asker.ask(Prompt(instruction="first")))
+        await until(lambda: _true(model.under_way == 1))
+        assert gang._asker._limiter is not None
+        alone = gang._asker._limiter._alone
+        for n in range(100):
+            before = alone._left or 0
+            waiting = asyncio.create_task(gang._asker.ask(Prompt(instruction=f"left {n}")))
+            await until(lambda: _true((alone._left or 0) < before or waiting.done()))
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        gate.set()
+        await first
+        await gang._asker.ask(Prompt(instruction="after"))
+
+
+async def test_a_purse_of_long_ago_goes_on_where_it_was(space: Space) -> None:
+    """A limiter keeps the sums of the latest purses alone; what is paid from an older one is counted all the same."""
+    limiter = Limiter(space.store, Limits(usd=1.0), "simulated")
+
+    async def pay(run: str) -> None:
+        ticket = await limiter.enter(Need(10, 5, 100), run=run, who="u/a")
+        await limiter.leave(ticket, "ok", tokens=10, micro_usd=100)
+
+    for run in ("first", *(f"r{n}" for n in range(PURSES_MAX + 1)), "first"):
+        await pay(run)
+    await limiter.aclose()
+    assert await space.store.wire.call("HGET", space.store.keys.purse("run first"), "paid") == b"200"
 
 
 # ── hedging ────────────────────────────────────────────────────────────────────────────────────
@@ -349,3 +423,15 @@ async def test_nobody_waits_at_the_gate_for_longer_than_its_bound(space: Space, 
         assert await asyncio.wait_for(gang._asker.ask(Prompt(instruction=LONG, question="2")), 30)
         lead.cancel()
         await asyncio.gather(lead, return_exceptions=True)
+
+
+async def test_a_prefix_that_was_put_away_meanwhile_hides_no_error(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many prefixes the oldest are forgotten, also while somebody asks the server for one."""
+    async def broken(*args: Any, **kwargs: Any) -> bool:
+        raise RuntimeError("what is wrong")
+
+    monkeypatch.setattr("memgang.limits.gate.KNOWN_MAX", 0)
+    monkeypatch.setattr(quotas, "first_through", broken)
+    with pytest.raises(RuntimeError, match="what is wrong"):
+        async with Gate(space.store, "simulated").through(Prompt(instruction=LONG)):
+            pass

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from tests.gates import Gate, ready, until
 from tests.recall.conftest import Own
 
@@ -17,6 +22,7 @@ from memgang.errors import StoreUnavailable, WorkFailed
 from memgang.model import Call
 from memgang.space import Space
 from memgang.store.breaker import Breaker
+from memgang.store.wire import Wire
 
 pytestmark = pytest.mark.core
 AWAY_S = 60.0 if os.environ.get("MEMGANG_SOAK") else 3.0
@@ -173,6 +179,79 @@ async def test_a_killed_embedded_server_is_ridden_out(opened: Callable[..., Any]
             os.kill(server.status(Settings.load(**own)).pid, signal.SIGKILL)
             got = await asyncio.gather(*(space.recall(call((i, k)), ready(k)) for k in range(20)))
             assert not any(g.degraded for g in got)
+
+
+def connected(url: str, **options: Any) -> Wire:
+    """A wire of its own."""
+    client = aioredis.Redis.from_url(url, protocol=2, socket_connect_timeout=3600, retry=Retry(NoBackoff(), 0))
+    return Wire(client, **{"timeout_s": 3600.0, "patience_s": 0.1, **options})
+
+
+async def test_a_server_that_hangs_is_away_after_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lets everybody in and answers not even a greeting: the time limit of a reply, an hour here, is not waited for."""
+    monkeypatch.setattr("memgang.store.wire.HUNG_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        wire = connected(f"redis://:secret@127.0.0.1:{hung.getsockname()[1]}/0")
+        async with asyncio.timeout(30):
+            with pytest.raises(StoreUnavailable):
+                await wire.call("PING")
+            assert wire.breaker.open
+            await wire.aclose()
+
+
+async def test_a_command_that_never_ends_is_given_up_though_others_are_answered(own: Own) -> None:
+    """Each answer to another call keeps the breaker closed; without a limit of its own it would be sent again for ever."""
+    wire = connected(own.url, timeout_s=0.1)
+
+    async def others() -> None:
+        while True:
+            with contextlib.suppress(StoreUnavailable):  # one that is slow is none of ours
+                await wire.call("PING")
+            await asyncio.sleep(0.01)
+
+    beside = asyncio.create_task(others())
+    async with asyncio.timeout(30):
+        with pytest.raises(StoreUnavailable):
+            await wire.call_wide("BLPOP", "nothing", 0)
+    beside.cancel()
+    await asyncio.wait([beside])
+    await wire.aclose()
+
+
+async def test_the_probe_outlives_whatever_goes_wrong_with_a_start(own: Own) -> None:
+    """Starting the server again raises something nobody has thought of: the server is found back all the same."""
+    tried = asyncio.Event()
+
+    async def fails() -> bool:
+        tried.set()
+        raise RuntimeError("not thought of")
+
+    own.go_away()
+    wire = connected(own.url, patience_s=0.0)
+    with pytest.raises(StoreUnavailable):
+        await wire.call("PING")
+    wire._revive = fails
+    async with asyncio.timeout(30):
+        await tried.wait()
+    own.start()
+
+    async def back() -> bool:
+        return not wire.breaker.open
+
+    await until(back)
+    await wire.aclose()
+
+
+async def test_what_is_refused_while_the_server_is_away_leaves_nothing_behind(own: Own, space_name: str) -> None:
+    """Commands that travel in a row are noted until they are sent; those that never are must not be noted for ever."""
+    async with memgang.open(own.url, space=space_name, patience_ms=1) as space:
+        part = await space.put("part")
+        own.go_away()
+        await known_to_be_away(space)
+        for i in range(20):
+            with pytest.raises(StoreUnavailable):
+                await space.put(i, parents=[part])
+        assert not space.store.wire._glued
 
 
 def test_the_breaker_opens_after_its_patience_and_only_for_failures_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.gates import Gate, raws, ready, until
 
-from memgang.errors import StoreUnavailable, WorkFailed
+from memgang.errors import ModelError, StoreFull, StoreUnavailable, WorkFailed
 from memgang.model import Call, current_work
 from memgang.recall import flights
 from memgang.space import Space
@@ -111,6 +111,58 @@ async def test_work_that_will_not_be_cancelled_does_not_hold_the_call(
     async with opened() as three:
         log = await raws(three)
     assert log.count("released") == 1 and log.count("committed") == 1
+
+
+async def test_a_follower_that_leaves_in_the_moment_it_is_to_lead_gives_the_call_up(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claim was won, and it was cancelled while it took its ear from the channel: the next one need not wait for the lease."""
+    gate, leaving = Gate(), asyncio.Event()
+    async with opened(**LONG) as one, opened(on_abandon="cancel", **LONG) as two, opened(**LONG) as three:
+        leading = asyncio.create_task(one.recall(call(), gate.then(ModelError("m", "caller", "401", "no"))))
+        await gate.reached()
+        following = asyncio.create_task(two.recall(call(), ready("two")))
+        await waits(two)
+        real = two.store.wakeups._send
+
+        async def send(*command: str) -> None:
+            if command[0] == "SUNSUBSCRIBE" and not leaving.is_set():
+                leaving.set()
+                await asyncio.Event().wait()
+            await real(*command)
+
+        monkeypatch.setattr(two.store.wakeups, "_send", send)
+        gate.open()
+        with pytest.raises(ModelError):
+            await leading
+        async with asyncio.timeout(30):
+            await leaving.wait()
+            following.cancel()
+            await asyncio.wait([following])
+            assert await (await three.recall(call(), ready("three"))).value() == "three"
+
+
+async def test_a_leader_that_cannot_keep_its_answer_gives_the_call_up(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forgotten before the commit, and no room to put it again: its caller is told, and nobody waits for the lease."""
+    async with opened(**LONG) as one, opened(**LONG) as two:
+        real, puts = one.store.objects.put_then, 0
+
+        async def put_then(*args: Any, **told: Any) -> Any:
+            nonlocal puts
+            puts += 1
+            if puts > 1:
+                raise StoreFull("5 bytes", 100, 100)
+            ref, _ = await real(*args, **told)
+            await one.forget(ref)
+            return ref, None
+
+        monkeypatch.setattr(one.store.objects, "put_then", put_then)
+        with pytest.raises(StoreFull):
+            await one.recall(call(), ready("mine"))
+        async with asyncio.timeout(30):
+            assert await (await two.recall(call(), ready("theirs"))).value() == "theirs"
 
 
 # ── closing and stopping ──────────────────────────────────────────────────────────────────────

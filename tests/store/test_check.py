@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -23,7 +22,7 @@ from memgang.settings import Settings
 from memgang.store import check as checks
 from memgang.store.address import address, unreachable
 from memgang.store.binary import find_binary
-from memgang.store.check import Finding, acheck, check, demand
+from memgang.store.check import Finding, check, demand
 
 LUA = Path(checks.__file__).parent / "lua"
 
@@ -169,13 +168,6 @@ def test_the_check_does_not_depend_on_the_clients_settings(
     path = start("--appendonly", "yes").connection_pool.connection_kwargs["path"]
     with redis.Redis(unix_socket_path=path, **kwargs) as client:
         assert {f.level for f in check(client)} == {"ok"}
-
-
-async def test_the_async_check_finds_the_same(start: Callable[..., redis.Redis]) -> None:
-    """Also inside a running event loop, where the other one works as well."""
-    client = start("--maxmemory-policy", "allkeys-lru")
-    async with redis.asyncio.Redis(unix_socket_path=client.connection_pool.connection_kwargs["path"]) as other:
-        assert levels(await acheck(other)) == levels(check(client))
 
 
 @pytest.mark.parametrize(("name", "version", "said"), [

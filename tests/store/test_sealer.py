@@ -161,6 +161,22 @@ async def test_the_role_says_that_it_cannot_seal_and_tries_again(
     assert len([r for r in caplog.records if "is not sealed now" in r.message]) == 1
 
 
+async def test_a_mark_that_somebody_wrote_over_stops_no_sealer(opened: Callable[..., Any]) -> None:
+    """The server's word on how far it is sealed is no number: it is put right by the next round."""
+    async with opened() as space:
+        await space.put("one")
+        await sealing.seal(space)
+        mark, wire = Keys.sealed(space.name), space.store.wire
+        name = "n:" + (await sealing.report(space)).key
+        await wire.call("HSET", mark, name, "very many")
+        await space.put("two")
+
+        assert (await sealing.seal(space)).entries > 0
+
+        assert await wire.call("HGET", mark, name) == b"2"
+        assert (await sealing.report(space)).ok()
+
+
 async def test_of_many_processes_one_seals_and_another_takes_over(opened: Callable[..., Any]) -> None:
     """The role has a lease in the server; two who seal at the same moment make one chain all the same."""
     async with opened(seal=True, seal_ms=100) as space:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from memgang.errors import ConfigError
-from memgang.settings import PRICES, Price, Settings, setting_names
+from memgang.settings import PRICES, Price, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,7 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, tex
 def test_every_setting_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing each default into its variable changes nothing: parser and fields agree."""
     default = Settings()
-    for name in setting_names():
+    for name in (field.name for field in dataclasses.fields(Settings)):
         value = getattr(default, name)
         if value is not None:
             monkeypatch.setenv(f"MEMGANG_{name.upper()}", str(value))

@@ -15,6 +15,7 @@ import typer
 
 import memgang
 from memgang import errors
+from memgang.canonical import read_json
 from memgang.codec import encode, parse_ttl
 from memgang.doors import cli_care, cli_forget, cli_run
 from memgang.doors.options import AgentName, AsJson, Limit, Reference, SpaceName, run_named, within
@@ -78,7 +79,7 @@ def _value(body: bytes, as_type: str) -> Any:
         return body
     try:
         text = body.decode("utf-8")
-        return json.loads(text) if as_type == "json" else text
+        return read_json(text) if as_type == "json" else text
     except ValueError as error:
         if as_type == "auto":
             return body

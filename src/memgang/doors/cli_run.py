@@ -55,6 +55,8 @@ def run(
 
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"there is no folder {out.parent} to write {out.name} to")
+    if out is not None and out.is_dir():
+        raise ConfigError(f"{out} is a folder; --out names a file")
     started, command = time.perf_counter(), shlex.join(["memgang", *sys.argv[1:]])
 
     async def work() -> tuple[Any, Any, str, Any]:
@@ -103,6 +105,8 @@ def compare(
     from memgang.jobs import compare_pages as pages
 
     settings = Settings.load(llm=llm)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work, not after it
 
     def open_space(name: str) -> AbstractAsyncContextManager[Space]:
         return memgang.open(space=name, agent="cli", llm=llm)
@@ -120,7 +124,6 @@ def compare(
 
     made = asyncio.run(work())
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "compare.md").write_text(pages.markdown(made), encoding="utf-8")
         (out / "compare.json").write_text(json.dumps(pages.as_dict(made), indent=2), encoding="utf-8")
         (out / "compare.html").write_text(pages.page(made), encoding="utf-8")

@@ -32,12 +32,16 @@ class Alone:
             self._forget()
             self._recent.append((time.monotonic(), need.tokens))
 
-    def ended(self, need: Need, tokens: int, micro_usd_alone: int) -> None:
-        """A call has ended; what was reserved of our share and not spent is given back."""
+    def ended(self, need: Need, micro_usd: int, alone: bool) -> None:
+        """A call has ended; what it had reserved of our share (``alone``) and did not spend is given back."""
         self._under_way -= 1
-        if self._left is not None and micro_usd_alone:
-            self._left += need.micro_usd - micro_usd_alone
+        if alone:
+            self._give_back(need.micro_usd - micro_usd)
         self._changed.set()
+
+    def _give_back(self, micro_usd: int) -> None:
+        if self._left is not None:
+            self._left += micro_usd
 
     async def wait(self, need: Need, sharers: int, left: int | None, paused_s: Callable[[], float]) -> int | None:
         """Until the call fits into our share. Else the micro-dollars that are left, which are not enough."""
@@ -47,11 +51,20 @@ class Alone:
             if self._left < need.micro_usd:
                 return int(self._left)
             self._left -= need.micro_usd
+        try:
+            await self._room(need, sharers, paused_s)
+        except BaseException:  # it has left the line
+            if left is not None:
+                self._give_back(need.micro_usd)
+            raise
+        return None
+
+    async def _room(self, need: Need, sharers: int, paused_s: Callable[[], float]) -> None:
         while True:
             rest = max(paused_s(), self._window_s(need, sharers))
             places = self._limits.concurrency
             if rest <= 0 and (not places or self._under_way < max(places // sharers, 1)):
-                return None
+                return
             self._changed.clear()
             try:
                 async with asyncio.timeout(max(rest, 0.01) if rest > 0 else None):

@@ -89,7 +89,8 @@ class Gate:
                     mine.warm = time.monotonic()
                     return None
                 except BaseException:
-                    del self._known[key]
+                    if self._known.get(key) is mine:  # else it was put away meanwhile
+                        del self._known[key]
                     raise
                 finally:
                     if mine.warm or self._known.get(key) is not mine:

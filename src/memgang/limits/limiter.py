@@ -45,6 +45,7 @@ class _Purse:
     """What this limiter has paid from one purse in all, and for each agent; these sums only grow."""
 
     quota: Quota
+    payer: str  # another one when the purse is made again: its sums begin anew, and the server's would hide them
     agents: dict[str, int]
     all: int = 0
     left: int | None = None  # for everybody, as last heard
@@ -101,7 +102,7 @@ class Limiter:
         """The call has ended. ``tokens`` and ``micro_usd`` are what it used, or may have used where nobody knows."""
         if self._held.pop(ticket.id, None) is None:
             return
-        self._alone.ended(ticket.need, tokens, micro_usd if ticket.alone else 0)
+        self._alone.ended(ticket.need, micro_usd, ticket.alone)
         self._pay(ticket, micro_usd)
         if how == "limited":
             retry_after_s = min(retry_after_s, PAUSE_MAX_S)
@@ -221,9 +222,10 @@ class Limiter:
     def _purse(self, ticket: Ticket) -> _Purse:
         purse = self._purses.get(ticket.purse)
         if purse is None:
-            purse = self._purses[ticket.purse] = _Purse(self._quota(ticket.purse), {})
+            purse = self._purses[ticket.purse] = _Purse(self._quota(ticket.purse), fresh(), {})
             if len(self._purses) > PURSES_MAX:
                 self._purses.popitem(last=False)
+        self._purses.move_to_end(ticket.purse)
         return purse
 
     def _pay(self, ticket: Ticket, micro_usd: int) -> None:
@@ -234,4 +236,4 @@ class Limiter:
 
     def _paid(self, ticket: Ticket) -> Paid:
         purse = self._purse(ticket)
-        return Paid(self._me, ticket.agent, purse.all, purse.agents.get(ticket.agent, 0))
+        return Paid(purse.payer, ticket.agent, purse.all, purse.agents.get(ticket.agent, 0))

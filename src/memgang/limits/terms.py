@@ -30,14 +30,16 @@ class Limits:
     that ask the same model.
 
     ``usd`` is the most to spend, ``usd_per_agent`` the most of any one agent's name: of one run, or with a ``name``, of
-    all gangs that give it, until none has asked for 7 days. A call whose worst case no longer fits is not made.
+    all gangs that give it, until none has asked for 7 days. A call whose worst case no longer fits is not made. The
+    worst case of a model without a ``max_tokens`` of its own is the worst seen: of each gang one call goes first, and
+    where later ones use more than any before, those under way may overspend by the difference.
 
     ``hedge`` is the largest share of calls (0.07: 7 %) that are made twice because the first is unusually slow.
     ``prefix_gate`` lets one call of those that begin with the same 1,024 tokens go first, so that the others find
     them in the provider's cache.
 
     Raises:
-        ConfigError: a number is negative, or ``hedge`` above 0.5.
+        ConfigError: a number is none or negative, or ``hedge`` above 0.5.
     """
 
     concurrency: int = 0
@@ -52,16 +54,17 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "requests_per_minute", "tokens_per_minute"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be 0 (no limit) or more")
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ConfigError(f"{name}={value!r} must be a whole number, 0 (no limit) or more")
         for name in ("usd", "usd_per_agent"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"{name}={value} must be 0 or more; None is no limit")
-        if not 0 <= self.hedge <= 0.5:
-            raise ConfigError(f"hedge={self.hedge} is a share of the calls and must be between 0 and 0.5")
-        if not 1 <= self.per_s <= 86_400:
-            raise ConfigError(f"per_s={self.per_s} must be between 1 and 86400 seconds")
+            if value is not None and not (_number(value) and 0 <= value < math.inf):
+                raise ConfigError(f"{name}={value!r} must be 0 or more; None is no limit")
+        if not (_number(self.hedge) and 0 <= self.hedge <= 0.5):
+            raise ConfigError(f"hedge={self.hedge!r} is a share of the calls and must be between 0 and 0.5")
+        if not (_number(self.per_s) and 1 <= self.per_s <= 86_400):
+            raise ConfigError(f"per_s={self.per_s!r} must be between 1 and 86400 seconds")
         if self.name:
             check_label("name of a limit", self.name)
 
@@ -89,6 +92,10 @@ class Limits:
                     round((self.per_s + self.margin_s) * 1000), micro(self.usd), micro(self.usd_per_agent))
 
 
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """What a call is taken to use: tokens in all, of these in the answer, and micro-dollars; the worst case where it is known."""
@@ -102,14 +109,15 @@ class Estimator:
     """Takes the measure of calls. Learns from what they really used, upwards only: 4 bytes a token is a rule, not a bound."""
 
     def __init__(self, model: LanguageModel, price: Price | None) -> None:
-        self._model, self._price = model, price
+        self._price = price
         self._in, self._out = 1.0, 1.0  # largest use seen, as a multiple of the rule
+        self._bound = next((v for p in OUT_MAX if isinstance(v := model.parameters.get(p), int)), 0)
+        self._seen = False
 
     def need(self, prompt: Prompt) -> Need:
         """What to reserve for a call."""
         into, out = self._rule(prompt)
-        bound = next((v for p in OUT_MAX if isinstance(v := self._model.parameters.get(p), int)), 0)
-        into, out = math.ceil(into * self._in), bound or math.ceil(out * self._out)
+        into, out = math.ceil(into * self._in), self._bound or math.ceil(out * self._out)
         worst = Completion(text="", tokens_in=into, tokens_out=out)
         # Rounded up: a reservation that is one half micro-dollar short lets a call too many begin.
         micro = llms.price(worst, self._price) + 1 if self._price is not None else 0
@@ -120,6 +128,11 @@ class Estimator:
         into, out = self._rule(prompt)
         self._in = max(self._in, completion.tokens_in / into)
         self._out = max(self._out, completion.tokens_out / out)
+        self._seen = True
+
+    def known(self) -> bool:
+        """Whether what a call may use is more than a guess."""
+        return bool(self._bound) or self._seen
 
     @staticmethod
     def _rule(prompt: Prompt) -> tuple[int, int]:

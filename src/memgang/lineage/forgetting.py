@@ -16,7 +16,6 @@ import asyncio
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Container, Sequence
-from typing import Any
 
 import msgspec
 
@@ -25,6 +24,7 @@ from memgang.model import Context, Ref
 from memgang.store import scripts
 from memgang.store.events import note
 from memgang.store.process import fresh
+from memgang.store.replies import walked
 from memgang.store.store import Store
 
 DROP_BATCH = 64  # calls of one script
@@ -209,13 +209,9 @@ async def _held(store: Store, found: dict[str, scripts.Kin], calls: Sequence[str
 
 async def _names(store: Store, refs: set[Ref]) -> list[str]:
     """The names that point at any of these."""
-    found: list[str] = []
+    found = set[str]()
     for shard in range(store.keys.shards):
-        cursor: Any = b"0"
-        while True:
-            cursor, page = await store.wire.call("HSCAN", store.keys.at(shard, "m"), cursor, "COUNT", PAGE)
-            flat = [x for pair in page.items() for x in pair] if isinstance(page, dict) else page
-            found += [n.decode() for n, i in zip(flat[::2], flat[1::2], strict=True) if "mg:" + i.decode() in refs]
-            if cursor in (b"0", 0):
-                break
-    return sorted(set(found))
+        async for name, ident in walked(store.wire, "HSCAN", store.keys.at(shard, "m")):
+            if "mg:" + ident.decode() in refs:
+                found.add(name.decode())
+    return sorted(found)

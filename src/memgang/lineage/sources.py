@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from memgang.codec import decode
-from memgang.errors import CodecError, IntegrityError, UnknownReference
+from memgang.errors import CodecError, ConfigError, IntegrityError, UnknownReference
 from memgang.lineage.reach import Reach
 from memgang.model import Document, Ref
 from memgang.store import scripts
@@ -35,7 +35,12 @@ async def readings(store: Store, source: str) -> Readings:
     """The documents that were read from a file, a folder, a glob or a URL, older versions too, and their parts.
 
     A part that a document from elsewhere holds too, and that is still what reading there would bring, is shared.
+
+    Raises:
+        ConfigError: the source is empty, which as a path would be the folder we are in.
     """
+    if not source.strip():
+        raise ConfigError("no source is named: it is empty; the folder you are in is '.'")
     reach = Reach(store, ())
     await reach.walk()
     documents = await _documents(store, reach.of_kind("document"))

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from memgang.errors import StoreUnavailable, WorkFailed
 from memgang.recall.failures import OF_THE_CALLER
-from memgang.recall.order import Order, Recalled
+from memgang.recall.order import Check, Order, Recalled
 
 CANCEL_S = 5.0  # how long cancelled work may take to end before its claim is given up over its head
 CLOSE_S = 2.0  # the same when the space is closed
@@ -36,6 +36,7 @@ class Flight:
     task: asyncio.Task[Recalled]
     order: Order
     waiters: int = 0
+    checked: asyncio.Task[bool] | None = None  # whether the world is as the result says; one look for all who joined
 
 
 class Flights:
@@ -92,7 +93,15 @@ class Flights:
             if result.stale and not order.terms.stale_ms:
                 await asyncio.sleep(0)  # its callback first, which takes it out of the way
                 continue  # good enough for who began it, not for us
+            if result.validator and order.check is not None and not await self._still(flight, order.check, result.validator):
+                continue  # what it was made from changed before it was there, perhaps before we asked
             return result, flight.order.context.who
+
+    @staticmethod
+    async def _still(flight: Flight, check: Check, validator: bytes) -> bool:
+        if flight.checked is None:  # looks once, later than everybody has joined
+            flight.checked = asyncio.ensure_future(check(validator))
+        return await asyncio.shield(flight.checked)
 
     def _landed(self, name: str, task: asyncio.Task[Recalled]) -> None:
         if name in self.running and self.running[name].task is task:
@@ -176,7 +185,8 @@ class Flights:
             task.cancel()
         if running:
             _, late = await asyncio.wait(running, timeout=AT_ONCE_S)
-            await asyncio.gather(*(self._give_up(running[task]) for task in late))
+            # Those that will not end, and those that were cancelled before they began.
+            await asyncio.gather(*(self._give_up(order) for order in running.values() if order.claims))
             if late:
                 await asyncio.wait(late, timeout=CLOSE_S)
         for task in list(self._tasks):

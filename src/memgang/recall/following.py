@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 
-from memgang.model import Answered, Backoff, Follow, Outcome
+from memgang.model import Answered, Backoff, Claimed, Follow, Outcome
 from memgang.recall.order import Order
 from memgang.store import scripts
 from memgang.store.process import incarnation
@@ -19,13 +19,15 @@ class Follower:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def claim(self, order: Order, owner: str, unusable: Answered | None = None, keep_ms: int = 0) -> Outcome:
+    async def claim(
+        self, order: Order, owner: str, unusable: Answered | None = None, keep_ms: int = 0, *, first: bool = True
+    ) -> Outcome:
         """Who computes this call. ``unusable`` is refused; ``keep_ms`` is how long past its end an old answer is good."""
         s = self._store.settings
         return await scripts.claim(
             self._store.wire, self._store.keys, order.key, who=order.context.who, note=order.note(order.call.model),
             owner=owner, inc=incarnation(), lease_ms=s.lease_ms, attempts=s.attempts, hold_ms=s.hold_ms,
-            unusable=unusable, keep_ms=keep_ms)
+            unusable=unusable, keep_ms=keep_ms, first=first)
 
     async def usable(self, order: Order, answer: Answered) -> bool:
         """Whether the world is still as it was when the answer was given, and the object is still there."""
@@ -53,13 +55,15 @@ class Follower:
         brings the answer.
         """
         store, began = self._store, time.perf_counter()
+        latest: Outcome = outcome
         if isinstance(outcome, Follow):
             order.followed = outcome.fence
             store.log.add("waits", order.context, call=order.key, by=outcome.by, fn=order.call.function)
         try:
             async with store.wakeups.listen(store.keys.flight(order.key)) as ear:
                 while True:
-                    latest = await self.claim(order, owner, unusable, keep_ms)
+                    # Behind the results of others: who polls needs no connection kept for those who begin.
+                    latest = await self.claim(order, owner, unusable, keep_ms, first=False)
                     if not isinstance(latest, Follow | Backoff):
                         return latest
                     leader = latest.leader if isinstance(latest, Follow) else ""
@@ -75,5 +79,10 @@ class Follower:
                     if woken:
                         # Released or taken over: all followers were woken, and only one of them is needed.
                         await asyncio.sleep(random.uniform(0, 0.002))
+        except BaseException:
+            if isinstance(latest, Claimed):  # won, and cancelled before anybody began: nobody else would end it
+                scripts.release_soon(store.wire, store.keys, order.key, who=order.context.who, note=order.note(),
+                                     owner=owner, fence=latest.fence)
+            raise
         finally:
             order.waiting_s += time.perf_counter() - began

@@ -80,7 +80,8 @@ class Leader:
                 order.failed = error
         made = order.made
         encoded = encode(made.value)
-        return Recalled(ref_of(*encoded), "computed", made.usage, degraded, order.context.who, order.place(made.work), encoded)
+        return Recalled(ref_of(*encoded), "computed", made.usage, degraded, order.context.who, order.place(made.work), encoded,
+                        validator=order.validate() if order.validate is not None else b"")
 
     async def lead(self, order: Order, owner: str, claimed: Claimed) -> Recalled | None:
         """Compute and publish. None: the attempt failed and may be tried again, or an overtaken one must ask again."""
@@ -123,26 +124,33 @@ class Leader:
             try:
                 await scripts.commit(store.wire, command, order.key, fence, sent)
                 return Recalled(ref, "computed", made.usage, by=context.who, pos=order.place(made.work), encoded=encoded,
-                                fetch=store.objects.get)
-            except UnknownReference:
+                                fetch=store.objects.get, validator=validator)
+            except UnknownReference as error:
                 # Forgotten by somebody, or lost with the server's data, before the answer could point at it.
-                if gone == PUT_AGAIN:
+                try:
+                    if gone == PUT_AGAIN:
+                        raise
+                    gone += 1
+                    await self._keep(order, encoded, made, None)
+                    sent = None
+                except BaseException as last:
+                    await self._release(order, owner, fence)  # still ours, and nobody would end it before its lease
+                    if isinstance(last, UnknownReference):
+                        raise work_failed(order.call.function, last, order.attempts) from error
                     raise
-                gone += 1
-                await self._keep(order, encoded, made, None)
-                sent = None
             except Fenced:
                 # Paid for, and overtaken: the winner's answer counts. Where nobody won yet we publish ours
                 # under a new fence; where somebody is at it, ours is returned and not remembered.
                 owner = fresh()
                 match await self._follower.claim(order, owner):
                     case Answered() as won:
-                        return Recalled(won.ref, "computed", made.usage, by=won.by, fetch=store.objects.get)
+                        return Recalled(won.ref, "computed", made.usage, by=won.by, fetch=store.objects.get,
+                                        validator=won.validator)
                     case Claimed() as again:
                         fence, sent = again.fence, None
                         command = commit(ref, owner, fence, NO_USAGE)  # the work was counted where it was paid
                     case _:
-                        return Recalled(ref, "computed", made.usage, by=context.who, encoded=encoded)
+                        return Recalled(ref, "computed", made.usage, by=context.who, encoded=encoded, validator=validator)
 
     async def _keep(
         self, order: Order, encoded: Encoded, made: Made, then: Callable[[Ref], Command] | None

@@ -66,6 +66,7 @@ class Recalled:
     encoded: Encoded | None = None
     fetch: Callable[[Ref], Awaitable[tuple[str, bytes, dict[str, Any]]]] | None = None
     stale: bool = False  # its time to live had passed; a newer one is being computed
+    validator: bytes = b""  # of what it was made from, where that can change
 
     async def value(self, type: Any = None) -> Any:
         """The answer itself, decoded afresh for every caller."""

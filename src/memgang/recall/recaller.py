@@ -107,7 +107,7 @@ class Recaller:
                 if joined:
                     self._told(order, "joined", result.ref, result.usage, joined)
                     result = Recalled(result.ref, "joined", result.usage, result.degraded, joined, result.pos,
-                                      result.encoded, self._store.objects.get, result.stale)
+                                      result.encoded, self._store.objects.get, result.stale, result.validator)
         if work is not None:
             self._count(work, order, result, (time.perf_counter() - started) * 1000)
         return result
@@ -180,6 +180,7 @@ class Recaller:
     def _aside(self, order: Order, owner: str, claimed: Claimed) -> Awaitable[Recalled]:
         """Lead in the background, while the old answer is served."""
         own = order.apart()
+        own.claims[owner] = claimed.fence  # also where the space is closed before it has begun
         return self._flights.aside(self._pursue(own, owner, own.terms.stale_ms, claimed), own)
 
     def _renew(self, order: Order, answer: Answered) -> None:
@@ -205,7 +206,8 @@ class Recaller:
     def _served(self, order: Order, answer: Answered, *, stale: bool = False) -> Recalled:
         how: How = "joined" if order.waiting_s else "hit"
         self._told(order, how, answer.ref, answer.usage, answer.by)
-        return Recalled(answer.ref, how, answer.usage, by=answer.by, fetch=self._store.objects.get, stale=stale)
+        return Recalled(answer.ref, how, answer.usage, by=answer.by, fetch=self._store.objects.get, stale=stale,
+                        validator=answer.validator)
 
     def _told(self, order: Order, how: How, ref: Ref, usage: Usage, by: str) -> None:
         """The event of a hit, with what it saved: what an agent alone would have spent on the whole call."""

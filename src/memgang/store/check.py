@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import redis
-import redis.asyncio
 from redis import exceptions as failures
 
 from memgang.errors import ServerUnfit
@@ -61,7 +60,7 @@ _READS: tuple[tuple[str, ...], ...] = (
 )
 
 Level = Literal["ok", "warn", "fail"]
-Ask = Callable[..., Awaitable[Any]]
+Ask = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +82,10 @@ def check(client: redis.Redis, space: str = "default") -> list[Finding]:
     Raises:
         redis.exceptions.ConnectionError and the like: it cannot be reached; see ``address.unreachable``.
     """
-    async def ask(*command: str) -> Any:
+    def ask(*command: str) -> Any:
         return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
 
-    return _at_once(_examine(ask, space))
-
-
-async def acheck(client: redis.asyncio.Redis, space: str = "default") -> list[Finding]:
-    """``check`` for a client of asyncio."""
-    async def ask(*command: str) -> Any:
-        return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # as above
-
-    return await _examine(ask, space)
+    return _examine(ask, space)
 
 
 def demand(findings: Iterable[Finding]) -> None:
@@ -107,30 +98,20 @@ def demand(findings: Iterable[Finding]) -> None:
         raise ServerUnfit("the server cannot be used: " + " | ".join(failed))
 
 
-def _at_once(work: Coroutine[Any, Any, list[Finding]]) -> list[Finding]:
-    """Run a coroutine that never waits, also inside a running event loop, where asyncio.run() may not."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        return list(done.value)
-    work.close()
-    raise AssertionError("the check waited for something")
-
-
-async def _examine(ask: Ask, space: str) -> list[Finding]:
+def _examine(ask: Ask, space: str) -> list[Finding]:
     info = _Facts()
     for section in ("server", "memory", "persistence"):
-        info.add(await _asked(ask, "INFO", section))
+        info.add(_asked(ask, "INFO", section))
     config = _Facts()
     for name in ("maxmemory-policy", "appendonly", "appendfsync", "save"):
-        config.add(await _asked(ask, "CONFIG GET", name))
+        config.add(_asked(ask, "CONFIG GET", name))
     return [
-        await _version(ask, info),
-        *_lua(await _name_and_version(ask, info)),
+        _version(ask, info),
+        *_lua(_name_and_version(ask, info)),
         _policy(config.get("maxmemory-policy") or info.get("maxmemory_policy")),
         _persistence(info, config),
-        *await _rights(ask, space),
-        await _clock(ask),
+        *_rights(ask, space),
+        _clock(ask),
     ]
 
 
@@ -148,28 +129,28 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-async def _asked(ask: Ask, *command: str) -> Any:
+def _asked(ask: Ask, *command: str) -> Any:
     """The reply, or None when the server does not let us ask: no right, or no such command there."""
     try:
-        return await ask(*command)
+        return ask(*command)
     except failures.BusyLoadingError:
         raise
     except failures.ResponseError:
         return None
 
 
-async def _name_and_version(ask: Ask, info: _Facts) -> tuple[str, Version | None]:
+def _name_and_version(ask: Ask, info: _Facts) -> tuple[str, Version | None]:
     if info.get("valkey_version"):
         return "valkey", parse_version(info["valkey_version"])
     if info.get("redis_version"):
         return "redis", parse_version(info["redis_version"])
     hello = _Facts()  # answered to everybody, whatever their rights
-    hello.add(await _asked(ask, "HELLO"))
+    hello.add(_asked(ask, "HELLO"))
     return ("valkey" if hello.get("server") == "valkey" else "redis"), parse_version(hello.get("version", ""))
 
 
-async def _version(ask: Ask, info: _Facts) -> Finding:
-    name, version = await _name_and_version(ask, info)
+def _version(ask: Ask, info: _Facts) -> Finding:
+    name, version = _name_and_version(ask, info)
     if version is None:
         return Finding("warn", "version", "cannot be seen: INFO is not allowed",
                        "make sure it is Redis 7.0 or Valkey 7.2, or newer")
@@ -229,15 +210,15 @@ def _persistence(info: _Facts, config: _Facts) -> Finding:
                    "run CONFIG SET appendonly yes")
 
 
-async def _rights(ask: Ask, space: str) -> list[Finding]:
+def _rights(ask: Ask, space: str) -> list[Finding]:
     token = secrets.token_hex(8)
     keys = [f"mg:{{{space}.00}}:probe:{token}", f"mg:{{{space}.00}}:probe:{token}:2"]
     # The list is for one space; `memgang acl` prints the whole rule.
     fix = (f"grant the user of MEMGANG_URL ~mg:store ~mg:{{{space}}}:* ~mg:{{{space}.*}}:* &mg:{{{space}.*}}:* "
            "and the commands")
     try:
-        digest = _text(await ask("SCRIPT LOAD", _PROBE))
-        refused = sorted({_text(name) for name in await ask("EVALSHA", digest, "2", *keys)})
+        digest = _text(ask("SCRIPT LOAD", _PROBE))
+        refused = sorted({_text(name) for name in ask("EVALSHA", digest, "2", *keys)})
     except failures.ReadOnlyError:
         return [Finding("fail", "rights", "this server is a read-only replica", "name its primary in MEMGANG_URL")]
     except failures.OutOfMemoryError:
@@ -252,17 +233,17 @@ async def _rights(ask: Ask, space: str) -> list[Finding]:
                         "see the server's log, and correct what it names")]
     for name, *rest in (*_READS, ("XREAD",)):
         command = ("XREAD", "STREAMS", keys[0], "0") if name == "XREAD" else (name, keys[0], *rest)
-        refused += await _no_right(ask, name, *command)
+        refused += _no_right(ask, name, *command)
     for key in ("mg:store", f"mg:{{{space}}}:cfg"):
-        refused += await _no_right(ask, f"EXISTS {key}", "EXISTS", key)
+        refused += _no_right(ask, f"EXISTS {key}", "EXISTS", key)
     if refused:
         return [Finding("fail", "rights", f"refused: {' '.join(dict.fromkeys(refused))}", fix)]
     return [Finding("ok", "rights", f"scripts run, keys of space {space} can be written and read")]
 
 
-async def _no_right(ask: Ask, name: str, *command: str) -> list[str]:
+def _no_right(ask: Ask, name: str, *command: str) -> list[str]:
     try:
-        await ask(*command)
+        ask(*command)
     except failures.NoPermissionError:
         return [name]
     return []
@@ -272,9 +253,9 @@ def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-async def _clock(ask: Ask) -> Finding:
+def _clock(ask: Ask) -> Finding:
     before = time.time()
-    reply = await _asked(ask, "TIME")
+    reply = _asked(ask, "TIME")
     after = time.time()
     if reply is None:
         return Finding("warn", "clock", "cannot be compared: TIME is not allowed", "allow the command TIME")

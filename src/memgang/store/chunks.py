@@ -18,11 +18,12 @@ from typing import Any, Literal
 import msgspec
 from redis.exceptions import RedisError
 
-from memgang.errors import CodecError, StoreFull, StoreUnavailable
+from memgang.errors import CodecError, MemGangError
 from memgang.model import Lead
 from memgang.store.keys import Keys
+from memgang.store.replies import translated
 from memgang.store.scripts import _answer, _flight, _run, _sources, _surprise
-from memgang.store.wire import Argument, Command, Wire, translated
+from memgang.store.wire import Argument, Command, Wire
 
 Kind = Literal["head", "data", "end"]
 Piece = str | bytes
@@ -215,8 +216,8 @@ class Sender:
                 outcome = await append(
                     self._wire, self._keys, self._lead.call, who=self._who, owner=self._lead.owner, fence=self._lead.fence,
                     seq=acknowledged + 1, kind=kind, data=data, limit=self._limit)
-            except (StoreFull, StoreUnavailable):
-                return None
+            except MemGangError:
+                return None  # full, away, or not allowed to us: it is the stream that ends, not the work
             match outcome:
                 case Written():
                     acknowledged += 1

@@ -87,7 +87,6 @@ class EventLog:
         self._number: dict[int, int] = {}
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
         self._tasks: set[asyncio.Task[None]] = set()
-        self.failed_flushes = 0
         self.lost = 0
 
     def server_ms(self) -> int:
@@ -164,7 +163,6 @@ class EventLog:
                     await self._send(shard)
                 await self._drain()
             except MemGangError:
-                self.failed_flushes += 1
                 if (over := len(self._waiting) - WAITING_MAX) > 0:
                     self.lost += over
                     del self._waiting[:over]

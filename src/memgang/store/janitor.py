@@ -10,18 +10,18 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from memgang.errors import MemGangError
-from memgang.model import Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import EventLog
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.objects import Objects
 from memgang.store.process import incarnation
+from memgang.store.replies import pairs, written
+from memgang.store.room import refs_of
 from memgang.store.wire import Wire
 
 SWEEPER = "janitor/expiry"
@@ -31,7 +31,8 @@ KEEP_AT_LEAST_MS = 10 * 60_000
 async def keep_house(wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings) -> None:
     """Run until cancelled: at once, then every ``janitor_ms``."""
     while True:
-        with contextlib.suppress(MemGangError, RedisError):  # best effort: the next round tries again
+        # Best effort: the next round tries again. Also where another program's values stand under our keys.
+        with contextlib.suppress(MemGangError, RedisError, ValueError):
             await log.measure_offset()
             await objects.room.measure()
             await hold_secret(wire, keys)
@@ -79,11 +80,12 @@ async def one_round(wire: Wire, keys: Keys, objects: Objects, log: EventLog, set
         if await scripts.sweep(wire, keys, shard, [], who=SWEEPER, note=b"{}") is None:
             # The server's clock stepped back: expiries lie too far ahead, and only a look at each mends them.
             everything = await wire.call("ZRANGE", keys.at(shard, "x"), 0, -1)
-            removed += await objects.sweep([Ref("mg:" + i.decode()) for i in everything])
+            removed += await objects.sweep(await refs_of(wire, keys.at(shard, "x"), everything))
         while due := await wire.call("ZRANGEBYSCORE", keys.at(shard, "x"), "-inf", now, "LIMIT", 0, 32):
-            swept = await objects.sweep([Ref("mg:" + i.decode()) for i in due])
+            refs = await refs_of(wire, keys.at(shard, "x"), due)
+            swept = await objects.sweep(refs)
             removed += swept
-            if swept == 0:
+            if swept == 0 and len(refs) == len(due):
                 break
     sealed = await _sealed(wire, keys, settings)
     for name in keys.logs():
@@ -93,8 +95,7 @@ async def one_round(wire: Wire, keys: Keys, objects: Objects, log: EventLog, set
 
 async def _sealed(wire: Wire, keys: Keys, settings: Settings) -> dict[str, int] | None:
     """Up to which seq each log is sealed and exported. None: nobody seals this space."""
-    flat = await wire.call("HGETALL", Keys.sealed(keys.space))
-    mark = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+    mark = dict(pairs(await wire.call("HGETALL", Keys.sealed(keys.space))))
     if not mark and not settings.seal:
         return None
     return {name.decode(): int(seq) for name, seq in mark.items() if seq.isdigit()}
@@ -113,7 +114,7 @@ async def _trim(wire: Wire, stream: str, now: int, settings: Settings, sealed: i
         page = await wire.call("XRANGE", stream, "-", "+", "COUNT", 100)
         if not page:
             return
-        ages = [(entry[0], now - _at(entry[1])) for entry in page]
+        ages = [(entry[0], now - written(entry[1])) for entry in page]
         # Up to the first that stays: behind a step of the clock old ones stand after young ones.
         most = settings.log_keep_hours * 3_600_000
         if length - cut > settings.log_entries_max:
@@ -124,9 +125,3 @@ async def _trim(wire: Wire, stream: str, now: int, settings: Settings, sealed: i
         if not old:
             return
         cut += int(await wire.call("XTRIM", stream, "MINID", f"{int(old[-1].split(b'-')[0]) + 1}-0"))
-
-
-def _at(fields: list[Any]) -> int:
-    """When an entry was written; 0 where it is not one of ours."""
-    at = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"at", b"")
-    return int(at) if at.isdigit() else 0

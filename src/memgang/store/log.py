@@ -22,7 +22,8 @@ from memgang.errors import ConfigError
 from memgang.model import NO_USAGE, Event, Usage
 from memgang.store.events import usage_of
 from memgang.store.keys import Keys
-from memgang.store.wire import Wire, translated
+from memgang.store.replies import pairs, translated
+from memgang.store.wire import Wire
 
 PAGE = 1000  # entries of one log in one round trip
 LATE_MS = 1000  # how much older than its batch a line may be and still be put in order
@@ -190,7 +191,7 @@ class _Log:
         newest = 0
         for entry_id, words in reply:
             seq = self.fetched = _seq(entry_id)
-            fields = dict(zip(words[::2], words[1::2], strict=True))
+            fields = dict(pairs(words))
             lines = [change(self.shard, seq, fields)] if self.name == "a" else batch(self.shard, seq, fields)
             entry = [seq, len(lines)]
             self.entries.append(entry)

@@ -22,8 +22,9 @@ from memgang.store import scripts
 from memgang.store.events import note
 from memgang.store.keys import Keys
 from memgang.store.process import fresh
+from memgang.store.replies import pairs, translated
 from memgang.store.room import Room
-from memgang.store.wire import Command, Wire, translated
+from memgang.store.wire import Command, Wire
 
 LAID_MS = 60_000
 
@@ -182,6 +183,8 @@ class Objects:
             if len(body) <= step:
                 await self._wire.call_wide("SET", laid, body, "PX", LAID_MS)
                 return laid, 0
+            # It ends by itself from its first byte on: between a part and its expiry this process can be killed.
+            await asyncio.gather(*self._wire.row(("HSET", laid, "0", b""), ("PEXPIRE", laid, LAID_MS)))
             view, count = memoryview(body), 0
             for start in range(0, len(body), step):
                 # One part at a time: a gigabyte must not stand twice in our memory.
@@ -249,7 +252,6 @@ class Objects:
                 out.append(None)  # another program's value under our key
                 continue
             kind, size, at, expires, writers, parents, call, meta, cost, freq, read, _ttl = fields
-            flat = list(held.items()) if isinstance(held, dict) else list(zip(held[::2], held[1::2], strict=True))
             try:
                 if kind is None or 0 < int(expires) <= now_ms:
                     out.append(None)
@@ -258,7 +260,7 @@ class Objects:
                     ref, kind.decode(), int(size), int(at), int(expires), tuple((writers or b"").decode().split()),
                     tuple(Ref("mg:" + p) for p in (parents or b"").decode().split()), (call or b"").decode(),
                     _meta(ref, meta), float(cost or 0), int(freq or 0), int(read or 0),
-                    tuple(h.decode() for h, deadline in flat if int(deadline) > now_ms)))
+                    tuple(h.decode() for h, deadline in pairs(held) if int(deadline) > now_ms)))
             except (ValueError, TypeError, AttributeError, IntegrityError):
                 out.append(None)  # damaged: `get` says so; a listing must not end at it
         return out

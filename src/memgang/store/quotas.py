@@ -16,9 +16,10 @@ import msgspec
 from redis.exceptions import RedisError
 
 from memgang.store.keys import Keys
+from memgang.store.replies import translated
 from memgang.store.scripts import _run, _surprise
 from memgang.store.wakeups import Wakeups
-from memgang.store.wire import Wire, translated
+from memgang.store.wire import Wire
 
 End = Literal["ok", "unsent", "limited", "slow", "failed"]
 

@@ -8,6 +8,8 @@ uses any more is overtaken in the end. `put` and `touch` write the ranks, `evict
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from memgang.errors import StoreFull
 from memgang.model import Ref
 from memgang.store import scripts
@@ -16,6 +18,17 @@ from memgang.store.wire import Wire
 
 BATCH = 32  # candidates of one script
 EVICTOR, SWEEPER = "janitor/eviction", "janitor/expiry"
+
+
+async def refs_of(wire: Wire, index: str, members: Sequence[bytes]) -> list[Ref]:
+    """The members of an index as references. What is none was not written by us and goes: at it every sweep would end."""
+    refs: list[Ref] = []
+    for member in members:
+        try:
+            refs.append(Ref("mg:" + member.decode()))
+        except ValueError:
+            await wire.call("ZREM", index, member)
+    return refs
 
 
 class Room:
@@ -36,7 +49,8 @@ class Room:
     def taken(self, size: int, ref: Ref) -> None:
         """So many bytes more, until all shards are asked again."""
         if self._used:
-            self._used[self._keys.shard_of(ref.id)] += size
+            shard = self._keys.shard_of(ref.id)
+            self._used[shard] = self._used.get(shard, 0) + size  # a space that was lost may have come back with more shards
 
     def full(self, what: str, ref: Ref, used: int) -> StoreFull:
         """The refusal, with the figures of the whole space. ``used`` is those of the object's shard."""
@@ -62,8 +76,8 @@ class Room:
         while freed < needed and (shard := await self._lowest(spared)) is not None:
             page = await self._wire.call("ZRANGE", self._keys.at(shard, "r"), spared[shard], spared[shard] + BATCH - 1)
             gone, protected, _ = await scripts.evict(
-                self._wire, self._keys, shard, [Ref("mg:" + i.decode()) for i in page], who=EVICTOR, note=b"{}",
-                needed=needed - freed)
+                self._wire, self._keys, shard, await refs_of(self._wire, self._keys.at(shard, "r"), page), who=EVICTOR,
+                note=b"{}", needed=needed - freed)
             freed += gone
             spared[shard] += protected
         await self.measure()
@@ -75,7 +89,7 @@ class Room:
         for shard in range(self._keys.shards):
             due = await self._wire.call("ZRANGEBYSCORE", self._keys.at(shard, "x"), "-inf", now, "LIMIT", 0, BATCH)
             if due:
-                refs = [Ref("mg:" + i.decode()) for i in due]
+                refs = await refs_of(self._wire, self._keys.at(shard, "x"), due)
                 swept = await scripts.sweep(self._wire, self._keys, shard, refs, who=SWEEPER, note=b"{}")
                 freed += swept[1] if swept else 0
         return freed

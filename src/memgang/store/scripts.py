@@ -19,7 +19,8 @@ from redis.exceptions import NoScriptError, RedisError
 from memgang.errors import Conflict, Fenced, IntegrityError, StoreFull, StoreUnavailable, UnknownReference
 from memgang.model import NO_USAGE, Answered, Backoff, Claimed, Failed, Follow, Outcome, Ref, Usage
 from memgang.store.keys import Keys
-from memgang.store.wire import Argument, Command, Wire, translated
+from memgang.store.replies import translated
+from memgang.store.wire import Argument, Command, Wire
 
 LUA = resources.files("memgang.store") / "lua"
 
@@ -104,26 +105,25 @@ def _flight(keys: Keys, call: str) -> list[str]:
 
 async def claim(
     wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, inc: str,
-    lease_ms: int, attempts: int, hold_ms: int, unusable: Answered | None = None, keep_ms: int = 0,
+    lease_ms: int, attempts: int, hold_ms: int, unusable: Answered | None = None, keep_ms: int = 0, first: bool = True,
 ) -> Outcome:
     """Ask who computes this call. ``unusable`` is an answer the caller has checked and refuses.
 
     With ``keep_ms`` an answer that is computed anew is kept meanwhile: all are given it until its end, and who
-    would take it for ``keep_ms`` longer is told of it.
+    would take it for ``keep_ms`` longer is told of it. ``first``: before whatever else waits to be sent.
     """
     refused = (unusable.ref.id, str(unusable.fence)) if unusable else ("", "")
     names = _flight(keys, call)
     command: Command = ("EVALSHA", _sources()["claim"][1], len(names), *names,
                         who, note, owner, inc, lease_ms, attempts, hold_ms, *refused, keep_ms)
-    sent = wire.call_first(*command)
+    sent = wire.call_first(*command) if first else wire.call(*command)
     try:
         reply = await _answer(wire, "claim", command, asyncio.shield(sent))
     except asyncio.CancelledError:
         def give_up(done: asyncio.Future[Any]) -> None:
             # It was on its way and has made us the leader of what we no longer want: others need not wait for the lease.
             if not done.cancelled() and done.exception() is None and done.result()[0] == b"claimed":
-                gone = wire.call("EVALSHA", _sources()["release"][1], 3, *names[:3], who, note, owner, done.result()[1])
-                gone.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
+                release_soon(wire, keys, call, who=who, note=note, owner=owner, fence=int(done.result()[1]))
 
         sent.add_done_callback(give_up)
         raise
@@ -209,6 +209,13 @@ async def release(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, o
     """Give the flight up without an error. False: somebody newer leads, nothing was changed."""
     reply = await _run(wire, "release", _flight(keys, call)[:3], [who, note, owner, str(fence)])
     return bool(reply[0] == b"released")
+
+
+def release_soon(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int) -> None:
+    """As `release`, for who is leaving and cannot wait for the reply. If it does not arrive, the lease ends the claim."""
+    names = _flight(keys, call)[:3]
+    gone = wire.call("EVALSHA", _sources()["release"][1], 3, *names, who, note, owner, str(fence))
+    gone.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
 
 
 async def release_dead(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, inc: str) -> bool:

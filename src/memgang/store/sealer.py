@@ -24,9 +24,10 @@ from memgang.store import seals
 from memgang.store.house import close_lock
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.process import incarnation
+from memgang.store.replies import pairs, translated, written
 from memgang.store.sealfile import SealFile, State
 from memgang.store.seals import Entry
-from memgang.store.wire import Wire, translated
+from memgang.store.wire import Wire
 
 # With `appendfsync everysec` a power failure may cost the server its last second. What it lost must not have been
 # sealed, or it would look like a server that was rolled back.
@@ -119,12 +120,16 @@ async def _through(work: Callable[[], T]) -> T:
 
 async def _round(wire: Wire, keys: Keys, files: SealFile, settings: Settings, settled_ms: int) -> tuple[int, bool]:
     now = await _through(files.refresh)
-    epoch, server_ms, mark = await _facts(wire, keys)
+    # Nobody may have opened the space since the server lost its data, and then its id is gone too.
+    with contextlib.suppress(OutOfMemoryError):
+        await wire.call("SET", STORE_ID, secrets.token_hex(16), "NX")
+    epoch, server_ms, mark = await facts(wire, keys)
     private = await _through(files.private)
     mine = f"n:{seals.fingerprint(seals.public_of(private))}".encode()
     opened, begins, upto = "", dict[str, int](), dict(now.upto)
-    if now.n < int(mark.get(mine, 0)):
-        opened = f"the seal file ended at seal {now.n}, and {int(mark[mine])} had been made: its end was cut off"
+    told = mark.get(mine, b"")
+    if (made := int(told) if told.isdigit() else 0) > now.n:  # no number: somebody wrote over it, and it tells nothing
+        opened = f"the seal file ended at seal {now.n}, and {made} had been made: its end was cut off"
     if now.n == 0 and not opened:
         opened = "first"
     elif now.n and now.epoch != epoch:
@@ -146,24 +151,19 @@ async def _round(wire: Wire, keys: Keys, files: SealFile, settings: Settings, se
     return sum(map(len, taken.values())), any(len(e) >= settings.seal_entries for e in taken.values())
 
 
-async def _facts(wire: Wire, keys: Keys) -> tuple[str, int, dict[bytes, bytes]]:
+async def facts(wire: Wire, keys: Keys) -> tuple[str, int, dict[bytes, bytes]]:
     """The epoch of the data, the server's time in ms, and what the janitor was told last."""
-    # Nobody may have opened the space since the server lost its data, and then its id is gone too.
-    with contextlib.suppress(OutOfMemoryError):
-        await wire.call("SET", STORE_ID, secrets.token_hex(16), "NX")
     asked = [wire.call("GET", STORE_ID), wire.call("TIME"), wire.call("HGETALL", Keys.sealed(keys.space))]
     store_id, (seconds, micros), flat = await asyncio.gather(*asked)
     epoch = seals.epoch_of(store_id or b"", keys.secret)
-    mark = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
-    return epoch, int(seconds) * 1000 + int(micros) // 1000, mark
+    return epoch, int(seconds) * 1000 + int(micros) // 1000, dict(pairs(flat))
 
 
 def _settled(page: list[Any], now: int, settled_ms: int) -> list[Entry]:
     """The entries up to the first that is too young. One from the future is old: the clock was set back."""
     taken: list[Entry] = []
     for ident, words in page:
-        at = next((value for name, value in zip(words[::2], words[1::2], strict=False) if name == b"at"), b"")
-        if at.isdigit() and now - settled_ms < int(at) <= now and settled_ms:
+        if now - settled_ms < written(words) <= now and settled_ms:
             break
         taken.append((ident, words))
     return taken

@@ -120,35 +120,6 @@ def root(leaves: Iterable[bytes]) -> str:
     return right.hex()
 
 
-def path(leaves: Sequence[bytes], at: int) -> list[bytes]:
-    """The audit path of RFC 6962 2.1.1: what proves that a leaf is in a tree, without the other leaves."""
-    if len(leaves) <= 1:
-        return []
-    middle = _half(len(leaves))
-    if at < middle:
-        return [*path(leaves[:middle], at), bytes.fromhex(root(leaves[middle:]))]
-    return [*path(leaves[middle:], at - middle), bytes.fromhex(root(leaves[:middle]))]
-
-
-def leads_to(hashed: bytes, at: int, count: int, proof: Sequence[bytes]) -> str:
-    """The root that a leaf and its audit path lead to; '' when the path has not the length of such a tree."""
-    if count <= 1:
-        return hashed.hex() if not proof else ""
-    if not proof:
-        return ""
-    middle = _half(count)
-    if at < middle:
-        below = leads_to(hashed, at, middle, proof[:-1])
-        return _node(bytes.fromhex(below), proof[-1]).hex() if below else ""
-    below = leads_to(hashed, at - middle, count - middle, proof[:-1])
-    return _node(proof[-1], bytes.fromhex(below)).hex() if below else ""
-
-
-def _half(count: int) -> int:
-    """The largest power of two below count."""
-    return 1 << ((count - 1).bit_length() - 1)
-
-
 def seq_of(entry_id: bytes) -> int:
     """The number of an entry."""
     return int(entry_id.partition(b"-")[0])

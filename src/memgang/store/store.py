@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from memgang.errors import LogBroken, ServerUnfit, StoreUnavailable
+from memgang.errors import LogBroken, MemGangError, ServerUnfit, StoreUnavailable
 from memgang.settings import Settings
 from memgang.store import address as addresses
 from memgang.store import alive, scripts, seals
@@ -26,11 +26,12 @@ from memgang.store.events import EventLog
 from memgang.store.janitor import keep_house
 from memgang.store.keys import STORE_ID, Keys, check_space
 from memgang.store.objects import Objects
+from memgang.store.replies import pairs, translated
 from memgang.store.sealer import keep_sealing, seal_last
 from memgang.store.sealfile import SealFile
 from memgang.store.server import Lodging
 from memgang.store.wakeups import Wakeups
-from memgang.store.wire import Wire, translated
+from memgang.store.wire import Wire
 
 REWRITE_S = 600.0
 REWRITE_POLL_S = 0.05
@@ -65,7 +66,7 @@ class Store:
             seals.need_library()
         lodging = None
         if settings.url is None:
-            lodging = await asyncio.to_thread(Lodging.enter, settings)
+            lodging = await Lodging.aenter(settings)
             where = lodging.address
         else:
             where = addresses.address(settings)
@@ -135,7 +136,7 @@ class Store:
             ids = await self.wire.call("ZRANGE", at("l"), 0, -1)
             own = [at(f"{kind}:{i.decode()}") for i in ids for kind in ("o", "b", "p")]
             for _, fields in await self.wire.call("XRANGE", at("a"), "-", "+"):
-                words = dict(zip(fields[::2], fields[1::2], strict=True))
+                words = dict(pairs(fields))
                 ident = words[b"id"].decode()
                 own += {b"claimed": [at(f"f:{ident}"), at(f"s:{ident}")], b"named": [at(f"n:{ident}"), at(f"v:{ident}")],
                         b"forgotten": [at(f"t:{ident}")]}.get(
@@ -195,8 +196,8 @@ class Store:
 
     async def _revive(self) -> bool:
         if self._lodging is not None:
-            with contextlib.suppress(StoreUnavailable):  # the wire tries again, and says so when it gives up
-                await asyncio.to_thread(self._lodging.ensure)
+            with contextlib.suppress(MemGangError, OSError):  # the wire tries again, and says so when it gives up
+                await self._lodging.aensure()
                 return True
         return False
 
@@ -204,10 +205,9 @@ class Store:
         """Write what waits, close, and leave the embedded server; the last to leave stops it."""
         for task in filter(None, (self._janitor, self._sealer)):
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])  # however it ended, the rest is closed
         if hasattr(self, "log"):
-            with contextlib.suppress(StoreUnavailable):
+            with contextlib.suppress(MemGangError):  # whatever it is, the rest is closed all the same
                 await self.log.aclose()
             if self._sealer is not None:
                 await seal_last(self.wire, self.keys, self.settings)
@@ -216,4 +216,4 @@ class Store:
         await self.wakeups.aclose()
         await self.wire.aclose()
         if self._lodging is not None:
-            await asyncio.to_thread(self._lodging.leave)
+            await self._lodging.aleave()

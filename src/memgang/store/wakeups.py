@@ -19,6 +19,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 CONFIRM_S = 1.0
+CONNECT_S = 5.0
 
 
 class Ear:
@@ -126,7 +127,8 @@ class Wakeups:
         while True:
             try:
                 self._connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
-                await self._connection.connect()
+                async with asyncio.timeout(CONNECT_S):  # a server that hangs lets us in, and answers no greeting
+                    await self._connection.connect()
                 stranded, self._confirmations = self._confirmations, {}
                 self._connected.set()
                 for channel in list(self._ears):

@@ -24,15 +24,13 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ConnectionError,
-    NoPermissionError,
-    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,
 )
 
-from memgang.errors import MemGangError, ServerUnfit, StoreFull, StoreUnavailable
+from memgang.errors import ServerUnfit, StoreUnavailable
 from memgang.store.breaker import Breaker
 
 Argument = str | bytes | int | float
@@ -47,6 +45,7 @@ BATCH = 8
 
 # How long calls outlive a lost connection, where nobody says otherwise; then the breaker opens.
 PATIENCE_S = 10.0
+HUNG_S = 1.0  # a small call is waited for at least this long, however short the patience
 PROBE_S = 0.5  # between two probes of a server that is away
 IDLE_S = 5.0  # a connection that only a burst has needed is given back after this
 
@@ -65,7 +64,9 @@ class Wire:
         self.client = client
         self.breaker = Breaker(patience_s, self._gone)
         self.away: Callable[[], None] = lambda: None  # called when the breaker opens
-        self._timeout_s = timeout_s
+        self._patience_s, self._wide_timeout_s = patience_s, timeout_s
+        # A server that takes commands and answers none is away as well, and noticed as soon.
+        self._timeout_s = min(timeout_s, max(patience_s, HUNG_S))
         self._revive = revive
         self._first: list[tuple[Command, asyncio.Future[Any]]] = []
         self._small: list[tuple[Command, asyncio.Future[Any]]] = []
@@ -86,7 +87,9 @@ class Wire:
     def row(self, *commands: Command) -> list[asyncio.Future[Any]]:
         """A few small commands that the server carries out in this order, in one round trip."""
         replies = [self.call(*command) for command in commands]
-        self._glued.update(replies[:-1])  # a batch is never cut between them: its rest could overtake it on another connection
+        # Those that wait: where nobody is asked any more they have ended already. A batch is never cut between them: its rest
+        # could overtake it on another connection.
+        self._glued.update(reply for reply in replies[:-1] if not reply.done())
         return replies
 
     def call_first(self, *command: Argument) -> asyncio.Future[Any]:
@@ -186,7 +189,7 @@ class Wire:
 
     async def _carry(self, batch: list[tuple[Command, asyncio.Future[Any]]], wide: bool) -> None:
         try:
-            replies = await self._round_trip([command for command, _ in batch])
+            replies = await self._round_trip([command for command, _ in batch], wide)
             for (_, future), reply in zip(batch, replies, strict=True):
                 if not future.done():
                     if isinstance(reply, BaseException):
@@ -207,13 +210,13 @@ class Wire:
                 self._lanes -= 1
             self._wake()
 
-    async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
-        pause = 0.01
+    async def _round_trip(self, commands: Sequence[Command], wide: bool) -> list[Any]:
+        pause, since = 0.01, math.inf
         while True:
             if self.breaker.open:
                 raise StoreUnavailable(str(self.breaker))
             try:
-                replies = await self._attempt(commands)
+                replies = await self._attempt(commands, wide)
                 self.breaker.reached()
                 return replies
             except AuthenticationError as error:
@@ -221,14 +224,22 @@ class Wire:
             except (ConnectionError, TimeoutError, OSError, BusyLoadingError, ReadOnlyError) as error:
                 if self.breaker.failed(str(error)) or self._closed:
                     raise StoreUnavailable(str(self.breaker)) from error
-                await self._look_after()
+                now = time.monotonic()
+                since = min(since, now)
+                if now - since >= self._patience_s + self._wide_timeout_s:
+                    # Others are answered, so the breaker stays closed; these would be sent again for ever.
+                    raise StoreUnavailable(f"the server has not taken this for {now - since:.1f} s: {error}") from error
+                if await self._look_after():
+                    since += time.monotonic() - now
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 0.5)
 
-    async def _look_after(self) -> None:
-        if self._revive is not None:
-            with self.breaker.starting() as started:
-                started(await self._revive())
+    async def _look_after(self) -> bool:
+        if self._revive is None:
+            return False
+        with self.breaker.starting() as started:
+            started(up := await self._revive())
+        return up
 
     def _gone(self) -> None:
         """The breaker has opened: ask in the background until the server is back."""
@@ -238,28 +249,31 @@ class Wire:
                 try:
                     await self._attempt([("PING",)])
                     self.breaker.reached()
-                except (RedisError, OSError):
-                    await self._look_after()
+                except Exception:  # whatever it is: where nobody asks any more, nobody finds the server back
+                    with contextlib.suppress(Exception):
+                        await self._look_after()
                     await asyncio.sleep(PROBE_S)
 
         self._probing = asyncio.create_task(probing())  # named, so that it is not collected
         self.away()
 
-    async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
+    async def _attempt(self, commands: Sequence[Command], wide: bool = False) -> list[Any]:
         connection = self._idle.pop()[1] if self._idle else None
         if connection is None:
             connection = self.client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
         ready = False
         try:
-            await connection.connect()
-            self.round_trips += 1
-            self.commands += len(commands)
             # Packed by hiredis: redis-py's own packer is Python, and was the largest cost of a call on our side.
             packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # ints are taken too
             replies: list[Any] = []
             # One time limit for the batch, and none of the connection's own: those cost a task for each sending
             # and a timer for each reply, which is more than reading it.
-            async with asyncio.timeout(self._timeout_s + 0.001 * len(commands)):
+            limit_s = (self._wide_timeout_s if wide else self._timeout_s) + 0.001 * len(commands)
+            async with asyncio.timeout(limit_s):
+                # Within it: a server that hangs lets us in (the kernel does), and answers no greeting.
+                await connection.connect()
+                self.round_trips += 1
+                self.commands += len(commands)
                 await connection.send_packed_command([b"".join(packed)] if len(packed) > 1 else packed, check_health=False)
                 for _ in commands:
                     try:
@@ -281,19 +295,3 @@ class Wire:
                 # Half a reply may be in its buffer: never use it again.
                 with contextlib.suppress(Exception):
                     await connection.disconnect(nowait=True)
-
-
-def translated(error: Exception, what: str) -> Exception:
-    """A server's refusal as an error of our tree; anything else unchanged."""
-    if isinstance(error, MemGangError):
-        return error
-    text = str(error)
-    if isinstance(error, OutOfMemoryError) or "OOM" in text:
-        return StoreFull(what, 0, 0)
-    if isinstance(error, NoPermissionError) or text.startswith("NOPERM"):
-        return ServerUnfit(f"the server's user may not {what}: {text}")
-    if "MISCONF" in text:
-        return StoreUnavailable(f"the server cannot write to its disk and takes no writes: {text[:200]}")
-    if isinstance(error, RedisError):
-        return StoreUnavailable(f"cannot {what}: {text[:300]}")
-    return error

@@ -1,0 +1,36 @@
+"""Digests and references: 160 bits of BLAKE3 as 32 characters."""
+
+from __future__ import annotations
+
+from blake3 import blake3
+
+from memgang.model import REF_PREFIX, Ref
+
+_DIGEST_BYTES = 20  # 160 bits: exactly the 32 characters of an id, without padding
+_THREADS_FROM_BYTES = 1 << 20  # below this, starting threads costs more than it gives
+
+# Base32 ten bits at a time: the standard library's goes by five, in Python too, and each call needs three digests.
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [a + b for a in _LETTERS for b in _LETTERS]
+_SHIFTS = range(_DIGEST_BYTES * 8 - 10, -1, -10)
+
+
+def _spelled(digest: bytes) -> str:
+    number = int.from_bytes(digest, "big")
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])
+
+
+def digest(data: bytes, key: bytes | None = None) -> str:
+    """The first 160 bits of BLAKE3 as 32 characters of lower-case base32; keyed if a key (32 bytes) is given."""
+    hasher = blake3(data) if key is None else blake3(data, key=key)
+    return _spelled(hasher.digest(_DIGEST_BYTES))
+
+
+def ref_of(media_type: str, body: bytes | memoryview) -> Ref:
+    """The reference of this content. Media type and length are part of it, so text ``1`` is not JSON ``1``."""
+    size = body.nbytes if isinstance(body, memoryview) else len(body)
+    head = b"mg1\0%b\0%d\0" % (media_type.encode("utf-8"), size)
+    hasher = blake3(head, max_threads=blake3.AUTO if size >= _THREADS_FROM_BYTES else 1)
+    hasher.update(body)
+    # Made by us, so the pattern check of Ref() would only cost time.
+    return str.__new__(Ref, REF_PREFIX + _spelled(hasher.digest(_DIGEST_BYTES)))

@@ -1,0 +1,100 @@
+"""Objects: put, read, described and pinned, for whoever acts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from memgang.codec import decode, encode
+from memgang.errors import ConfigError, IntegrityError, UnknownReference
+from memgang.model import Context, MemoryObject, Ref, current_work
+from memgang.space.refusals import guarded, refused
+from memgang.store import scripts
+from memgang.store.events import note
+from memgang.store.keys import check_label
+from memgang.store.replies import carried
+from memgang.store.store import Store
+
+
+class Manner(NamedTuple):
+    """How values are kept, and what is said of them."""
+
+    ttl_ms: int
+    tags: tuple[str, ...]
+    kind: str
+    parents: Sequence[Ref] | None  # None: what the work under way has read
+    keep: bool
+
+
+async def put(
+    store: Store, context: Context, value: Any, manner: Manner, pos: float | None, media_type: str | None = None
+) -> Ref:
+    """Store a value; a refusal is logged."""
+    return await guarded(store, context, _put(store, context, value, manner, pos, media_type))
+
+
+async def put_many(
+    store: Store, context: Context, values: Sequence[Any], manner: Manner, pos: Sequence[float | None] | None
+) -> list[Ref]:
+    """Store values at the same time: small ones share a round trip."""
+    places = pos if pos is not None else [None] * len(values)
+    if len(places) != len(values):
+        raise ConfigError(f"put_many got {len(values)} values and {len(places)} places; give one place for each value")
+    return list(await asyncio.gather(*(
+        put(store, context, value, manner, place) for value, place in zip(values, places, strict=True))))
+
+
+async def _put(
+    store: Store, context: Context, value: Any, manner: Manner, pos: float | None, media_type: str | None
+) -> Ref:
+    for tag in manner.tags:
+        check_label("tag", tag)
+    encoded = encode(value, media_type)
+    parents = manner.parents
+    if parents is None:
+        work = current_work.get()
+        parents = list(work.read) if work is not None else []
+    meta: dict[str, Any] = {"kind": manner.kind}
+    if pos is not None:
+        meta["pos"] = pos
+    if context.run:
+        meta["run"] = context.run
+    if manner.tags:
+        meta["tags"] = list(manner.tags)
+    return await store.objects.put(
+        encoded, context, ttl_ms=manner.ttl_ms, keep=manner.keep, parents=parents, meta=meta,
+        words={"kind": manner.kind} | ({"pos": pos} if pos is not None else {}))
+
+
+async def get(store: Store, context: Context, ref: Ref, type: Any = None) -> Any:
+    """Read a value; the read is logged, and work under way has read it."""
+    try:
+        kind, body, meta = await store.objects.get(ref)
+    except (UnknownReference, IntegrityError) as error:
+        refused(store, context, error, ref.id)
+        raise
+    store.log.add("read", context, obj=ref.id, size=len(body))
+    if store.settings.audit == "strict":
+        await store.log.flush()
+    if (work := current_work.get()) is not None:
+        work.read[ref] = meta.get("pos")
+    return decode(kind, body, type)
+
+
+async def described(store: Store, refs: Sequence[Ref]) -> list[MemoryObject | None]:
+    """Their records, in one round trip; None where there is none."""
+    return await carried(store.objects.describe(refs, store.log.server_ms()), "read")
+
+
+async def pin(store: Store, context: Context, ref: Ref, holder: str | None, ms: int) -> int:
+    """Pin for so long (0: unpin); the deadline in ms of the server's clock.
+
+    Raises:
+        UnknownReference: there is nothing to pin.
+    """
+    deadline = await scripts.pin(store.wire, store.keys, ref, who=context.who, note=note(context),
+                                 holder="@" + (holder or context.who), ms=ms)
+    if deadline is None:
+        raise UnknownReference(ref)
+    return deadline
