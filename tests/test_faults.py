@@ -694,3 +694,24 @@ async def test_a_clock_that_stepped_back_costs_one_span(opened: Callable[..., An
         await store.wire.call("HSET", store.keys.at(0, "u"), "swept", ahead - 3_600_000)
         await janitor.one_round(store.wire, store.keys, store.objects, store.log, space.settings)
         assert (await space.describe(ref)).expires <= store.log.server_ms() + 3_600_000
+
+
+async def test_a_large_body_ends_by_itself_from_its_first_byte_on(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer dies between a part and its expiry: what was laid is gone in a minute, not there for ever."""
+    async with opened(part_bytes=1 << 20) as space:
+        wire = space.store.wire
+        real = wire.call_wide
+
+        def dies(*command: Any) -> Any:
+            sent = real(*command)
+            monkeypatch.setattr(wire, "call", None)  # it asks for nothing more
+            return sent
+
+        monkeypatch.setattr(wire, "call_wide", dies)
+        with pytest.raises(TypeError):
+            await space.put(bytes(3 << 20))
+        monkeypatch.undo()
+        laid = await wire.call("KEYS", f"mg:{{{space.store.keys.space}.*:t:*")
+        assert laid and [await wire.call("PTTL", key) > 0 for key in laid] == [True]
