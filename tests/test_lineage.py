@@ -504,3 +504,18 @@ def test_it_is_there_without_async_too(space_name: str) -> None:
 
         assert space.forget("its/name", cascade=True, dry_run=True).refs == (part,)
         assert space.invalidate("its/name", remove_names=True).names == ("its/name",) and space.names() == {}
+
+
+async def test_invalidating_the_only_source_leaves_nothing_of_its_report(space: Space, tmp_path: Path) -> None:
+    """The main job: after its source is invalidated no object holds a sentence of it, the report least of all."""
+    from memgang.jobs.report import report
+
+    source = tmp_path / "audit.md"
+    source.write_text("# Audit\n\nThe audit found two open doors in the north wing of the building.\n\n# Roof\n\nThe roof is new.\n")
+    async with Gang(space, llm="extractive", engine="asyncio") as gang, gang.run("t"):
+        await report(gang, [str(source)], ["What did the audit find?"])
+
+    await space.invalidate(str(source))
+
+    left = (await space.find(limit=1000)).objects
+    assert {record.meta.get("kind") for record in left} <= {"run"}, [(r.meta, r.ref) for r in left]

@@ -126,3 +126,12 @@ async def test_a_planted_gadget_is_never_run(opened: Any, tmp_path: Path) -> Non
             except Exception as error:
                 assert str(error)
     assert not trace.exists()
+
+
+@pytest.mark.catalogue("D15")
+def test_a_password_in_the_address_of_a_source_is_refused(tmp_path: Path) -> None:
+    """It would stand in the report and in the run's record; and the refusal does not repeat it."""
+    done = subprocess.run([sys.executable, "-m", "memgang", "run", f"https://alice:{KEY}@127.0.0.1:9/x"],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "user or password" in done.stderr and KEY not in done.stdout + done.stderr

@@ -50,6 +50,7 @@ def run(
 
     Exit status 0 when something could be read, 1 when nothing could. Started again, it goes on where it stopped.
     """
+    from memgang import readers
     from memgang.jobs.render import render
     from memgang.jobs.report import report
 
@@ -57,6 +58,7 @@ def run(
         raise ConfigError(f"there is no folder {out.parent} to write {out.name} to")
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder; --out names a file")
+    readers.refuse_secrets(sources)  # before the run's record names them
     started, command = time.perf_counter(), shlex.join(["memgang", *sys.argv[1:]])
 
     async def work() -> tuple[Any, Any, str, Any]:

@@ -108,7 +108,7 @@ async def _written(gang: Gang, teams: Sequence[Team], asked: Sequence[str], over
     made = pages.assemble(
         first.outline.title, summary, chapters, list(zip(asked, answers, strict=True)), first.reading.documents,
         first.reading.unreadable, _failed(teams), len(first.outline.items), gang.model.name)
-    await gang.space.put(made, kind="report")
+    await gang.space.put(made, kind="report", parents=list(dict.fromkeys(ref for team in teams for ref in team.made_from)))
     return made
 
 
@@ -230,10 +230,16 @@ class Team:
         overview = await self._reduced(self.roles.overview, below, self.outline.title, prompts.OVERVIEW_WORDS, "the summary")
         return await self._note(overview), chapters
 
+    @property
+    def made_from(self) -> list[Ref]:
+        """The parts and the notes on them: what is written from them is forgotten with them."""
+        return [*self.reading.parts, *self.notes.values()]
+
     async def answer(self, question: str) -> Note | None:
         """Find the parts a question is about and answer it from them. None where that failed."""
         shelf = await self.gang.space.put(
-            Shelf(self.outline.spots, tuple((item.ref, note) for item, note in self.notes.items())), kind="partition")
+            Shelf(self.outline.spots, tuple((item.ref, note) for item, note in self.notes.items())), kind="partition",
+            parents=self.made_from)
         try:
             return await self._note(await self.roles.answer.ref(question, await self.roles.find.ref(question, shelf)))
         except MemGangError as error:

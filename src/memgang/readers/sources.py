@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from memgang.readers.web import is_url
+from memgang.errors import ConfigError
+from memgang.readers.web import carries_secret, is_url
 
 
 def expand(sources: Sequence[str]) -> list[str]:
@@ -17,7 +18,11 @@ def expand(sources: Sequence[str]) -> list[str]:
     A folder gives its files in natural order (``sec2`` before ``sec10``), files before the folders
     inside it; hidden ones are skipped. URLs, and paths that do not exist, are kept as they are, so that
     reading them names what is wrong.
+
+    Raises:
+        ConfigError: a URL holds a user or password.
     """
+    refuse_secrets(sources)
     found: list[str] = []
     for source in sources:
         if is_url(source):
@@ -31,6 +36,17 @@ def expand(sources: Sequence[str]) -> list[str]:
         else:
             found.append(os.path.expanduser(source))
     return list(dict.fromkeys(found))
+
+
+def refuse_secrets(sources: Sequence[str]) -> None:
+    """Refuse addresses that hold a user or password, without repeating them.
+
+    Raises:
+        ConfigError: one does.
+    """
+    if any(carries_secret(source) for source in sources):
+        raise ConfigError("a URL holds a user or password, which would be kept in the report and in memory; "
+                          "fetch the page yourself and name the file")
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:

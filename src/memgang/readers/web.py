@@ -39,6 +39,11 @@ def is_url(source: str) -> bool:
     return source.lower().startswith(("http://", "https://"))
 
 
+def carries_secret(source: str) -> bool:
+    """Whether an address holds a user or password: it would stand in reports, records and the log."""
+    return is_url(source) and "@" in source.partition("://")[2].split("/", 1)[0].split("?", 1)[0].split("#", 1)[0]
+
+
 def client() -> httpx.Client:
     """A client with this module's limits. Close it, or use it in a ``with``."""
     import httpx
