@@ -44,7 +44,9 @@ class Store:
         self.settings, self.address, self._lodging = settings, where, lodging
         kwargs = {**where.redis_kwargs(), "protocol": 2, "socket_connect_timeout": settings.socket_timeout_s}
         self._sync_kwargs: dict[str, Any] = {**kwargs, "socket_timeout": settings.socket_timeout_s, "retry": Retry(NoBackoff(), 0)}
-        client = aioredis.Redis(**kwargs, retry=AsyncRetry(NoBackoff(), 0), max_connections=10_000)
+        # No socket_timeout: redis-py would make a task for each sending to watch it, and between the look at the connection
+        # and that task's first step whoever reads can take the connection away. Wire and wake-ups have time limits of their own.
+        client = aioredis.Redis(**kwargs, socket_timeout=None, retry=AsyncRetry(NoBackoff(), 0), max_connections=10_000)
         self.wire = Wire(client, timeout_s=settings.socket_timeout_s, revive=self._revive if lodging else None,
                          patience_s=settings.patience_ms / 1000)
         self.watch = alive.Watch(settings.runtime_dir)

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 CONFIRM_S = 1.0
 CONNECT_S = 5.0
+SEND_S = 5.0  # a server that hangs takes no more once its buffers are full
 
 
 class Ear:
@@ -113,14 +114,17 @@ class Wakeups:
     async def _send(self, *command: str) -> None:
         if not self._connected.is_set():
             return
-        # In a task of its own: redis-py sends under `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that
-        # arrives in the moment the sending ends. Its caller would then wait on, with nobody left to want it.
+        # In a task of its own: redis-py gives the connection up when a sending is cancelled, and all who listen on it would
+        # lose it because one has left.
         await asyncio.shield(asyncio.ensure_future(self._carry(command)))
 
     async def _carry(self, command: tuple[str, ...]) -> None:
         with contextlib.suppress(RedisError, OSError):
-            async with self._sending:  # two writers on one stream would interleave their bytes
-                await self._connection.send_command(*command, check_health=False)
+            async with asyncio.timeout(SEND_S), self._sending:  # two writers on one stream would interleave their bytes
+                # Looked at here, not before: it may have been lost while we waited for the others, and redis-py would
+                # connect it anew by itself, behind the back of `_read`, which subscribes to everything again.
+                if self._connection.is_connected:
+                    await self._connection.send_command(*command, check_health=False)
 
     async def _read(self) -> None:
         pause = 0.01
