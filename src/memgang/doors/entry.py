@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,10 @@ MODULES = ("memgang.readers.parse", "memgang.llms.shipped", "memgang.llms.select
 
 def main() -> None:
     """The command line. Whatever is wrong with the arguments is told there, not here."""
+    # Ctrl-C while modules are imported ends us as it ends a program in C: nothing is begun yet that would have to be
+    # given up, and an interrupted import has only a traceback to show. `cli.main` takes the signal back.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have told us to ignore it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     start_early(sys.argv[1:])
     from memgang.doors import cli
 
