@@ -40,6 +40,7 @@ def command(sources: list[Path], engine: str) -> tuple[float, float, str]:
         out = Path(home) / "report.md"
         asked = [word for question in QUESTIONS for word in ("-q", question)]
         env = {**os.environ, "MEMGANG_STATE_DIR": home + "/state", "MEMGANG_RUNTIME_DIR": home + "/run"}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process of each run would compile all modules anew
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "memgang", "run", *map(str, sources), "--space", "bench", *asked, "--engine", engine,

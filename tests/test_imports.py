@@ -27,6 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "blocking",
         "savings",
         "explain",
+        "parsing",
         "parameters reading tools sealing export limits",
         "agents asking",
         "gang",

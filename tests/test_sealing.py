@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import memgang
 from memgang import sealing
-from memgang.errors import ConfigError, LogBroken
+from memgang.errors import ConfigError, LogBroken, ServerUnfit
 from memgang.sealing import Finding
+from memgang.store import seals
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.sealfile import SealFile
 
@@ -364,3 +366,176 @@ async def test_text_with_line_ends_and_controls_makes_no_line_and_no_field_of_it
         assert all(json.loads(line) for line in kept.export(log).read_text("utf-8").split("\n") if line)
     assert [e.why for e in [e async for e in space.events()] if e.raw == "forgotten"] == [evil.strip()]
     assert await wrong(space) == []
+
+
+GARBAGE = [b"abc", b"", b"-7", b" 12", b"1_2", b"9" * 5_000, b"\xff\x00\x1b[2J", b"1e9"]
+
+
+@pytest.mark.catalogue("D14")
+@pytest.mark.parametrize("value", GARBAGE, ids=lambda v: repr(v[:9]))
+@pytest.mark.parametrize(("field", "log"), [("seq", "a00"), ("reads_seq", "h00")])
+async def test_a_counter_that_is_no_number_is_named_and_everything_else_is_still_checked(
+    space: memgang.Space, field: str, log: str, value: bytes,
+) -> None:
+    """Somebody has written over it: a breach with its key and what stands there, shortened; a change beside it is found too."""
+    await filled(space, 4)
+    await sealing.seal(space)
+    totals = space.store.keys.at(0, "u")
+    await space.store.wire.call("HSET", totals, field, value)
+
+    told = [f for f in await wrong(space) if f.what == "counter"]
+    assert [(f.level, f.log, f.shard) for f in told] == [("tampered", log, 0)]
+    assert f"{field} in {totals}" in told[0].detail and len(told[0].detail) < 300
+    with pytest.raises(ServerUnfit, match=rf"0 entries were sealed, but the counter {field} in .* not a number"):
+        await sealing.seal(space)
+
+    await space.store.wire.call("XDEL", space.store.keys.log("a00"), "2-0")
+    assert ("removed", "a00", 2) in {(f.what, f.log, f.first) for f in await wrong(space)}
+    await space.store.wire.call("DEL", space.store.keys.log(log))
+    assert ("removed", log, 1) in {(f.what, f.log, f.first) for f in await wrong(space)}
+
+
+async def test_what_can_be_sealed_is_sealed_though_a_counter_is_no_number(space: memgang.Space) -> None:
+    """Else a word in a counter would keep all shards open for later changes. Reads that wait here are no hindrance."""
+    ref = await space.put("one")
+    await space.store.wire.call("HSET", space.store.keys.at(0, "u"), "reads_seq", "many")
+    await space.get(ref)
+    with pytest.raises(ServerUnfit, match="1 entries were sealed, but the counter reads_seq"):
+        await sealing.seal(space)
+    report = await sealing.report(space)
+    assert report.sealed == 1 and {f.what for f in report.findings if f.level == "tampered"} == {"counter"}
+
+
+@pytest.mark.catalogue("D14")
+async def test_something_else_in_place_of_totals_log_or_mark_is_named(space: memgang.Space) -> None:
+    """A key of the wrong kind is a finding about that key, and the other logs are checked all the same."""
+    await filled(space, 3)
+    await sealing.seal(space)
+    wire, keys = space.store.wire, space.store.keys
+    for key in (keys.at(0, "u"), keys.log("h00"), Keys.sealed(space.name)):
+        await wire.call("DEL", key)
+        await wire.call("SET", key, "something else")
+    await wire.call("XDEL", keys.log("a00"), "2-0")
+    found = {(f.what, f.log) for f in await wrong(space)}
+    assert found >= {("counter", "a00"), ("replaced", "h00"), ("mark", ""), ("removed", "a00")}, found
+
+
+@pytest.mark.catalogue("D14")
+@pytest.mark.parametrize("value", GARBAGE, ids=lambda v: repr(v[:9]))
+async def test_a_mark_that_is_none_is_named_and_put_right_by_the_next_seal(space: memgang.Space, value: bytes) -> None:
+    """Both fields that a sealer writes for itself, also with the name of a sealer that never was."""
+    key = seals.fingerprint(bytes.fromhex((await sealing.seal(space)).key))
+    mark = Keys.sealed(space.name)
+    await space.store.wire.call("HSET", mark, f"n:{key}", value, f"upto:{key}", value)
+    found = await wrong(space)
+    assert [(f.level, f.what) for f in found] == [("tampered", "mark")] * 2 and all(len(f.detail) < 300 for f in found), found
+    await sealing.seal(space)
+    assert await wrong(space) == []
+    await space.store.wire.call("HSET", mark, b"upto:\xff\x00", value)
+    assert [f.what for f in await wrong(space)] == ["mark"]
+
+
+@pytest.mark.catalogue("D14")
+async def test_numbers_of_thousands_of_digits_in_an_entry_are_found_and_stop_nothing(space: memgang.Space) -> None:
+    """Time and batch of an entry that somebody else put in."""
+    await filled(space, 2)
+    await sealing.seal(space)
+    for log in ("a00", "h00"):
+        changed = await entries(space, log)
+        words = changed[0][1]
+        words[words.index(b"at") + 1] = b"9" * 5_000
+        words[words.index(b"id") + 1] = b"x#" + b"9" * 5_000
+        await rewrite(space, changed, log)
+        await space.store.wire.call("XADD", space.store.keys.log(log), "9000-0", "at", b"9" * 5_000, "id", b"x#" + b"9" * 5_000)
+    assert {(f.what, f.log) for f in await wrong(space)} >= {("edited", "a00"), ("edited", "h00")}
+    await sealing.seal(space)
+
+
+FOREIGN = [
+    b"hello", b"[1, 2]", b'"text"', b"null", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"seal":' * 100_000, b'{"space":' * 100_000,
+    b'{"seal":{"n":"two"},"sig":"00"}', b'{"seal":{},"sig":5}', b'{"version":2,"lines":[]}', b"12", b"  ",
+    b'{"space":"SPACE","n":"two","head":"00"}', b'{"space":"SPACE","n":null,"head":"00"}', b'{"space":"SPACE","n":0,"head":"00"}',
+    b'{"space":"SPACE","n":-1,"head":"00"}', b'{"space":"SPACE","n":2}', b'{"space":"SPACE","head":"00"}', b'{"space":5,"n":1,"head":"00"}',
+    b'{"space":"SPACE","n":' + b"9" * 5_000 + b',"head":"00"}', b'{"space":"SPACE","n":1.5,"head":"00"}',
+    b'{"space":"SPACE","n":1,"head":["00"]}',
+]
+
+
+def put_line(path: Path, number: int, line: bytes) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:number], line + b"\n", *lines[number:]]))
+
+
+@pytest.mark.catalogue("D14")
+@pytest.mark.parametrize("line", FOREIGN, ids=lambda v: repr(v[:34]))
+@pytest.mark.parametrize("at", [0, 1, 3])
+async def test_a_foreign_line_in_the_seal_file_is_named_with_its_number_and_the_seals_around_it_are_believed(
+    opened: Callable[..., Any], tmp_path: Path, line: bytes, at: int,
+) -> None:
+    """That line is the only finding, whatever it is; a change elsewhere is found as before, and the sealer says where."""
+    async with opened(seal_anchor=tmp_path / "anchor") as space:
+        kept = await three_seals(space)
+        put_line(kept.seals, at, line.replace(b"SPACE", space.name.encode()))
+
+        report = await sealing.report(space)
+        assert [(f.level, f.what) for f in report.findings] == [("tampered", "seal")], report.findings
+        assert report.findings[0].detail.startswith(f"line {at + 1} of the seal file: ") and len(report.findings[0].detail) < 300
+        assert report.seals == 3
+        with pytest.raises(LogBroken, match=f"behind seal {at} stands"):
+            await sealing.seal(space)
+
+        edited_line(kept.export("a00"), 1, b"tester", b"mallor")
+        drop_line(tmp_path / "anchor", 1)
+        put_line(tmp_path / "anchor", 1, json.dumps({"space": space.name, "n": 9, "head": "00", "key": report.key}).encode())
+        assert {f.what for f in await wrong(space)} == {"seal", "export", "truncated"}
+
+
+@pytest.mark.catalogue("D14")
+@pytest.mark.parametrize("line", FOREIGN, ids=lambda v: repr(v[:34]))
+@pytest.mark.parametrize("at", [0, 1, 3])
+async def test_a_foreign_line_in_the_anchor_is_named_with_its_number_and_the_heads_around_it_are_checked(
+    opened: Callable[..., Any], tmp_path: Path, line: bytes, at: int,
+) -> None:
+    """Also as its last line; a seal cut off is found beside it, and the sealer goes on."""
+    anchor = tmp_path / "anchor"
+    async with opened(seal_anchor=anchor) as space:
+        kept = await three_seals(space)
+        put_line(anchor, at, line.replace(b"SPACE", space.name.encode()))
+
+        found = [f async for f in sealing.verify(space)]
+        # Half a line of a sealer that was killed is no breach, and cannot be told from a line that only begins like one.
+        assert [f.what for f in found] == ["anchor"] and f"line {at + 1} of the anchor" in found[0].detail, found
+        assert found[0].level == "tampered" and len(found[0].detail) < 300
+
+        await space.put("more")
+        await sealing.seal(space)
+        assert len(await wrong(space)) == 1
+        drop_line(kept.seals, 3)
+        assert "truncated" in {f.what for f in await wrong(space)}
+
+
+async def test_a_seal_of_another_version_is_named_as_that(space: memgang.Space) -> None:
+    """Well signed, by a later program perhaps: it is not read as if it were understood."""
+    kept = await three_seals(space)
+    seal, _, _ = seals.opened(kept.seals.read_bytes().splitlines(keepends=True)[-1])
+    later = msgspec.structs.replace(seal, n=4, prev=kept.refresh().head, v=2)
+    kept.seals.write_bytes(kept.seals.read_bytes() + seals.signed(later, kept.private()))
+    found = await wrong(space)
+    assert [f.what for f in found] == ["seal"] and "line 4" in found[0].detail and "version 2" in found[0].detail, found
+
+
+async def test_a_public_key_file_that_holds_no_key_is_a_finding(space: memgang.Space) -> None:
+    """The key beside the seals is one of the files that may have been changed."""
+    kept = await three_seals(space)
+    kept.public_file.write_text("no key\n")
+    assert {(f.what, f.level) for f in await wrong(space)} >= {("seal", "tampered")}
+    assert any("key.pub" in f.detail for f in await wrong(space))
+
+
+async def test_a_seal_that_is_gone_is_one_finding_and_the_rest_of_the_chain_is_believed(space: memgang.Space) -> None:
+    """What follows the gap is linked again, so not every later seal is complained of."""
+    kept = await three_seals(space)
+    await three_seals(space)
+    drop_line(kept.seals, 1)
+    report = await sealing.report(space)
+    assert [f.what for f in report.findings if f.what == "seal"] == ["seal"] and report.seals == 5

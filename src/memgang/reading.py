@@ -11,16 +11,15 @@ import msgspec
 
 from memgang import readers
 from memgang.engines.asyncio_engine import run_all
-from memgang.engines.pool import Crashed, Limits, OverLimit
+from memgang.engines.pool import Crashed, OverLimit
 from memgang.engines.processes import Engine
 from memgang.errors import MemGangError, ReadError, WorkFailed
 from memgang.model import Call, Document, Parsed, Place, Ref, Unreadable, Usage, current_work
+from memgang.parsing import PARSE
 from memgang.readers import web
 from memgang.space import Space
 
 CONCURRENCY = 12  # enough that parsers need not wait for what was parsed to be stored
-# What parsing one source may take. A text of the largest size that is read needs about half of it.
-PARSE = Limits(wall_s=60.0, cpu_s=60, memory_mb=1_024)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -88,7 +87,8 @@ async def _read(space: Space, source: str, engine: Engine) -> Document | Unreada
     value = await recalled.value()
     if not isinstance(value, Document | Unreadable):
         raise MemGangError(f"the memory of {source} is not a document: {type(value).__name__}")
-    if recalled.how != "computed" and isinstance(value, Document) and not recalled.degraded:
+    # One that was made here just now, by us or by whom we joined, has its parts; a remembered one may have lost some since.
+    if recalled.encoded is None and isinstance(value, Document):
         records = await space.describe_many([place.ref for place in value.places])
         if any(record is None for record in records):  # somebody has forgotten a part: put all again
             value = await compute()

@@ -10,10 +10,12 @@ Entries younger than the last seal (10 s) are only counted.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 
 import msgspec
 
+from memgang.errors import MemGangError
 from memgang.settings import Settings
 from memgang.space import Space
 from memgang.store import seals
@@ -57,9 +59,16 @@ async def seal(space: Space) -> Sealed:
         ConfigError: the extra ``memgang[audit]`` is not installed.
         LogBroken: the files were changed; nothing is added to them.
         StoreUnavailable: the server does not answer. OSError: the disk takes nothing.
+        ServerUnfit: a counter of the server is no number any more; all that is there was sealed nevertheless.
     """
-    await space.flush()
     files = SealFile(space.settings, space.name)
+    try:
+        await space.flush()
+    except MemGangError:
+        # What waits here cannot be written, perhaps because somebody wrote over a counter: what is there is sealed
+        # nevertheless, and where it is a counter, that is said more clearly than by the script that stumbled over it.
+        await seal_now(space.store.wire, space.store.keys, files, space.settings)
+        raise
     count = await seal_now(space.store.wire, space.store.keys, files, space.settings)
     return Sealed(count, files.state.n, files.public().hex(), str(files.root))
 
@@ -85,7 +94,9 @@ async def report(space: Space, *, key: str = "", settings: Settings | None = Non
 
 
 async def _found(space: Space, key: str, settings: Settings | None, totals: Totals) -> AsyncIterator[Finding]:
-    await space.flush()
+    # A log that was tampered with may take nothing more, and is looked at all the same. A server that is away says so below.
+    with contextlib.suppress(MemGangError):
+        await space.flush()
     with_ = settings or space.settings
     async for finding in _verify(space.store.wire, space.store.keys, SealFile(with_, space.name), with_,
                                  key=seals.parse_public(key) if key else None, totals=totals):

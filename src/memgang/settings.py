@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,6 +175,8 @@ class Settings:
         table = dict(PRICES)
         if self.prices is None:
             return table
+        import tomllib  # here: every process has settings, and few have a price file
+
         try:
             entries = tomllib.loads(self.prices.read_text("utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

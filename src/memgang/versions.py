@@ -129,7 +129,7 @@ def _of_function(function: types.FunctionType, known: dict[int, int]) -> Any:
     parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     defaults = [[p.name, _described(p.default, f"the default of {p.name!r} of {name}", known)]
                 for p in parameters if p.default is not p.empty]
-    source = _source(function.__code__, function.__code__.co_name)
+    source = _source_of(function.__code__, function.__code__.co_filename)
     return ["function", source or _bytecode(function.__code__), closed, defaults]
 
 
@@ -160,6 +160,13 @@ def _of_class(kind: type, where: str, known: dict[int, int]) -> Any:
             raise ConfigError(f"{where} is or has the class {class_name(kind)}, which has no source: give version=")
         source = f"{class_name(kind)} {version}"
     return ["class", source, bases]
+
+
+@functools.lru_cache(maxsize=1024)
+def _source_of(code: types.CodeType, file: str) -> str | None:
+    """Of a function made again and again (an agent of every team) the source is read once. Equal code of another
+    file may have another source: annotations are not in the code."""
+    return _source(code, code.co_name)
 
 
 def _source(thing: Any, name: str) -> str | None:

@@ -204,6 +204,25 @@ def test_a_run_over_unreadable_input_fails_and_says_why(memgang: Memgang, tmp_pa
     assert not (tmp_path / "report.md").exists()
 
 
+@pytest.mark.parametrize(("limit", "says"), [
+    (("--tpm", "5"), ("the limit is 5 a window", "raise tokens_per_minute (--tpm) above ")),
+    (("--max-usd", "0.000001"), ("the budget of run ", "is $0.000001", "raise the limit")),
+])
+def test_a_run_whose_limit_lets_nothing_through_fails_in_one_line(
+    memgang: Memgang, tmp_path: Path, limit: tuple[str, str], says: tuple[str, ...],
+) -> None:
+    """Exit status 1, no report; the line has the numbers and what to do."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bridge.md").write_text(STORY)
+    (tmp_path / "in" / "cover.md").write_text("# Bridges\n\nPrinted for the county.\n")  # its part needs no model
+
+    done = memgang("run", "in", "--llm", "simulated:latency_ms=0", *limit, "--out", "report.md")
+
+    last = done.err.splitlines()[-1]
+    assert done.status == 1 and last.startswith("memgang: ") and all(text in last for text in says), done.err
+    assert not (tmp_path / "report.md").exists()
+
+
 def test_doctor_is_content_with_a_fresh_embedded_server(memgang: Memgang) -> None:
     """Every finding is fine, and stop then has nothing left to do."""
     done = memgang("doctor", "--json")

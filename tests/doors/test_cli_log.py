@@ -89,3 +89,38 @@ def test_sealing_goes_on_until_it_is_interrupted(memgang: Run) -> None:
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130 and "Traceback" not in err
+
+
+@pytest.mark.catalogue("D14")
+def test_what_somebody_wrote_over_is_told_in_lines_and_never_as_a_traceback(memgang: Run, tmp_path: Path) -> None:
+    """A counter that is no number, and foreign lines in seal file and anchor: findings of --verify, one line from seal."""
+    memgang.env["MEMGANG_SEAL_ANCHOR"] = str(tmp_path / "anchor")  # type: ignore[attr-defined]
+    memgang("put", "--text", "one")
+    assert memgang("log", "seal").returncode == 0
+    child = subprocess.run([sys.executable, "-c", OVERWRITE], env=memgang.env, cwd=tmp_path, timeout=120)  # type: ignore[attr-defined]
+    assert child.returncode == 0
+
+    sealed = memgang("log", "seal")
+    assert sealed.returncode == 1 and sealed.stdout == "" and len(sealed.stderr.splitlines()) == 1, sealed.stderr
+    assert "0 entries were sealed, but the counter seq in mg:{default.00}:u is 'many' and not a number" in sealed.stderr
+
+    (tmp_path / "anchor").open("a").write("hello\n")
+    with (tmp_path / "state" / "seals" / "default" / "seals.jsonl").open("a") as file:
+        file.write("[1, 2]\n")
+    bad = memgang("log", "--verify")
+    assert bad.returncode == 1 and bad.stderr == "", bad.stderr
+    told = [line for line in bad.stdout.splitlines() if line.startswith("tampered")]
+    assert [line.split()[1] for line in told] == ["seal", "anchor", "counter"]
+    assert "line 2 of the seal file" in told[0] and "line 2 of the anchor" in told[1]
+    assert told[2].startswith("tampered  counter      changes of shard 0: the counter seq in mg:{default.00}:u is 'many'")
+    sealed = memgang("log", "seal")
+    assert sealed.returncode == 1 and len(sealed.stderr.splitlines()) == 1 and "behind seal 1 stands '[1, 2]'" in sealed.stderr
+
+
+OVERWRITE = """
+import asyncio, memgang
+async def main():
+    async with memgang.open() as space:
+        await space.store.wire.call("HSET", space.store.keys.at(0, "u"), "seq", "many")
+asyncio.run(main())
+"""

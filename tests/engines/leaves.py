@@ -133,3 +133,32 @@ def nested(depth: int) -> Any:
 def unsendable() -> Any:
     """A result that has no form outside its process."""
     return open(os.devnull)
+
+
+def noted(path: str, value: Any) -> Any:
+    """The value; that it was asked for stands in the file."""
+    with open(path, "a") as file:
+        file.write(f"{value}\n")
+    return value
+
+
+def slowly_noted(path: str, value: Any) -> Any:
+    """The same, in a while."""
+    time.sleep(0.02)
+    return noted(path, value)
+
+
+def fails_at_first(path: str) -> str:
+    """Well, except for the first time."""
+    if not Path(path).exists():
+        noted(path, "failed")
+        raise ValueError("at first")
+    return "well"
+
+
+def dies_at_gate(path: str, at_it: str) -> None:
+    """Says that it is here, waits for a file to be there, and dies."""
+    Path(at_it).touch()
+    while not Path(path).exists():
+        time.sleep(0.002)
+    os.kill(os.getpid(), signal.SIGKILL)

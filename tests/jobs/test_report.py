@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from memgang import Completion, Gang, Prompt, Space
-from memgang.errors import ConfigError, ModelError, ReadError
+from memgang.errors import CallTooLarge, ConfigError, ModelError, ReadError, WorkFailed
 from memgang.jobs.report import report
 from memgang.jobs.statements import Statement
+from memgang.limits import Limits
 from memgang.llms import load
 
 PARAGRAPHS = {
@@ -169,6 +170,54 @@ async def test_one_bad_part_is_named_and_does_not_sink_the_run(space: Space, two
     assert [s.title for s in made.sections if s.level == 3] == ["1 Arrival", "2 Fees", "3 Conduct", "1 Arrival", "2 Fees"]
     assert made.answers[0].statements
     assert gang.failures
+
+
+def with_cover(folder: Path) -> Path:
+    """One more document, whose part holds nothing to sum up: its note is made without the model."""
+    (folder / "alpha" / "cover.md").write_text("# The harbour rules\n\nAlphaville, in May. Printed for the office of the harbour.\n")
+    return folder
+
+
+@pytest.mark.parametrize("questions", [[], ["What does a ship pay?"]])
+async def test_where_nothing_at_all_could_be_made_there_is_no_report_but_the_reason(
+    space: Space, two_volumes: Path, questions: list[str],
+) -> None:
+    """A part with nothing to sum up is no work that has succeeded."""
+    def refuses(prompt: Prompt) -> str:
+        raise ModelError("scripted", "permanent", "500", "out of order")
+
+    gang = Gang(space, llm=Scripted(f"scripted-broken-{len(questions)}", refuses))
+    with pytest.raises(WorkFailed, match="out of order"):
+        await report(gang, [str(with_cover(two_volumes))], questions)
+
+    assert gang.progress.computed, "there was a part that needed no model"
+    assert not (await space.find(kind="report")).objects
+
+
+async def test_where_no_call_fits_into_the_limit_the_error_says_how_large_it_must_be(space: Space, two_volumes: Path) -> None:
+    """The numbers of all of them, and what to do; above it there is a report."""
+    folder, llm = str(with_cover(two_volumes)), "simulated:latency_ms=0,tokens_per_s=0"
+
+    async def limited(tokens: int) -> Any:
+        async with Gang(space, llm=llm, limits=Limits(tokens_per_minute=tokens, per_s=1)) as gang:
+            return await report(gang, [folder], ["What does a ship pay?"])
+
+    says = r"^none of \d+ calls could be made: the largest needs about [\d,]+ tokens; the limit is 5"
+    with pytest.raises(CallTooLarge, match=says) as caught:
+        await limited(5)
+
+    assert f"--tpm) above {caught.value.size:,}" in caught.value.hint
+    assert (await limited(caught.value.size * 20)).figures.statements
+
+
+async def test_work_that_is_too_large_for_the_limit_is_named_and_the_rest_is_there(space: Space, two_volumes: Path) -> None:
+    """Some calls fit, others do not: a report with holes that are said."""
+    limits = Limits(tokens_per_minute=900, per_s=1)
+    async with Gang(space, llm="simulated:latency_ms=0,tokens_per_s=0", limits=limits) as gang:
+        made = await report(gang, [str(two_volumes / "alpha")])
+
+    assert made.sections
+    assert [(f.place, "could never begin" in f.reason) for f in made.failures] == [("the summary", True)]
 
 
 async def test_a_question_whose_work_failed_is_named_and_the_rest_is_there(space: Space, two_volumes: Path) -> None:

@@ -286,6 +286,32 @@ async def test_a_purse_of_long_ago_goes_on_where_it_was(space: Space) -> None:
     assert await space.store.wire.call("HGET", space.store.keys.purse("run first"), "paid") == b"200"
 
 
+async def test_who_waits_for_its_own_money_steps_out_of_the_line_of_its_process(space: Space) -> None:
+    """Another agent, or another run, of the same gang is let in meanwhile; the agent's own next call is not."""
+    limiter = Limiter(space.store, Limits(concurrency=5, usd_per_agent=0.0001), "simulated")
+    need = Need(10, 5, 60)
+    first = await limiter.enter(need, run="r", who="u/ann")
+    second = asyncio.create_task(limiter.enter(need, run="r", who="u/ann"))
+    third = asyncio.create_task(limiter.enter(Need(10, 5, 1), run="r", who="u/ann"))
+    await until(lambda: _waits(space, 1))
+
+    async with asyncio.timeout(20):
+        others = [await limiter.enter(need, run="r", who="u/bob"), await limiter.enter(need, run="s", who="u/ann")]
+    assert not second.done() and not third.done()
+
+    await limiter.leave(first, "ok", tokens=10, micro_usd=1)
+    async with asyncio.timeout(20):
+        mine = [await second, await third]
+    for ticket in [*others, *mine]:
+        await limiter.leave(ticket, "ok", tokens=10, micro_usd=1)
+    await limiter.aclose()
+    assert await keys_of(space) == NOTHING
+
+
+async def _waits(space: Space, count: int) -> bool:
+    return (await keys_of(space))["line"] == count
+
+
 # ── hedging ────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -148,6 +148,49 @@ async def test_money_of_one_agent_is_its_own(space: Space) -> None:
     assert isinstance(await admit(space, caps, "c", cost=100, paid=bob), Admitted)
 
 
+async def test_who_waits_for_money_of_its_own_run_holds_up_nobody_else(space: Space) -> None:
+    """Another run is let in past it, with what both share; more calls of the same run are not, however small."""
+    caps = Caps(places=3, money=100)
+    await admit(space, caps, "a", cost=60)
+    large = await admit(space, caps, "large", cost=60)
+    assert isinstance(large, Wait) and large.why == "money"
+
+    small = await admit(space, caps, "small", cost=10)
+    assert isinstance(small, Wait) and small.why == "money"
+    assert isinstance(await admit(space, caps, "other", cost=60, purse="q"), Admitted)
+    assert isinstance(await admit(space, Caps(places=3), "free", purse="z"), Admitted)
+
+
+async def test_who_has_waited_for_its_own_money_keeps_its_place_in_the_line(space: Space) -> None:
+    """When the money is there and no place is, it comes before those who were behind it; small calls starve no large one."""
+    caps = Caps(places=1, money=100)
+    await admit(space, caps, "a", cost=60)
+    assert isinstance(await admit(space, caps, "large", cost=60), Wait)
+    assert isinstance(await admit(space, caps, "b", cost=60, purse="q"), Wait)
+    assert isinstance(await admit(space, caps, "c", cost=60, purse="z"), Wait)
+    await settle(space, caps, "a", paid=Paid("me", all=10))
+    assert isinstance(await admit(space, caps, "b", cost=60, purse="q"), Admitted)  # asks first
+    waits = await admit(space, caps, "large", cost=60, paid=Paid("me", all=10))
+    assert isinstance(waits, Wait) and waits.why == "places"
+    await settle(space, caps, "b", purse="q")
+
+    behind = await admit(space, caps, "c", cost=60, purse="z")
+
+    assert isinstance(behind, Wait) and behind.why == "line"
+    assert isinstance(await admit(space, caps, "large", cost=60, paid=Paid("me", all=10)), Admitted)
+
+
+async def test_an_agent_that_waits_for_its_own_money_holds_up_no_other_agent(space: Space) -> None:
+    """And none of its own calls overtakes another of them."""
+    caps = Caps(money=1000, money_of_agent=100)
+    ann, bob = Paid("me", "ann"), Paid("me", "bob")
+    await admit(space, caps, "a", cost=60, paid=ann)
+    assert isinstance(await admit(space, caps, "large", cost=60, paid=ann), Wait)
+
+    assert isinstance(await admit(space, caps, "b", cost=100, paid=bob), Admitted)
+    assert isinstance(await admit(space, caps, "small", cost=10, paid=ann), Wait)
+
+
 async def test_the_money_of_a_holder_that_died_counts_as_spent_until_it_says_otherwise(space: Space) -> None:
     """The call may have been billed; a holder that was only stopped corrects the sum."""
     caps = Caps(money=100)

@@ -139,3 +139,22 @@ async def test_the_places_of_a_killed_process_come_back(tmp_path: Path, space_na
         async with asyncio.timeout(60):
             while len(gangs.requests()) < 4:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.catalogue("D18")
+async def test_the_places_of_a_killed_process_of_this_host_do_not_wait_for_its_leases(tmp_path: Path, space_name: str) -> None:
+    """Its leases would last for ten minutes; who waits finds it dead, and gives back its places and its turn in the line."""
+    told = {"settings": {"lease_ms": 600_000, "beat_ms": 1000}, "limits": {"concurrency": 2}, "calls": 4}
+    async with Gangs(tmp_path, space_name, 2, provider={"latency_ms": 300_000}, **told) as gangs:
+        holder, other = gangs.processes
+        assert holder.stdin is not None and other.stdin is not None
+        holder.stdin.write(b"go\n")
+        async with asyncio.timeout(60):
+            while len(gangs.requests()) < 2:
+                await asyncio.sleep(0.01)
+        other.stdin.write(b"go\n")
+        holder.send_signal(signal.SIGKILL)
+        await holder.wait()
+        async with asyncio.timeout(60):
+            while len(gangs.requests()) < 4:
+                await asyncio.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -15,14 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.gates import until
 
 import memgang
 from memgang import sealing
-from memgang.errors import ConfigError
-from memgang.store import janitor, sealer, seals
+from memgang.errors import ConfigError, LogBroken, ServerUnfit
+from memgang.store import janitor, rolled, sealer, sealmarks, seals
 from memgang.store.keys import Keys
+from memgang.store.rolled import Rolled
 from memgang.store.sealer import seal_now
 from memgang.store.sealfile import SealFile
 
@@ -31,14 +34,14 @@ KILLED = """
 import asyncio, os, signal, sys
 import memgang
 from memgang import sealing
-from memgang.store import sealfile
+from memgang.store import rolled, sealfile
 
 class Calls:
     def __init__(self, real, at):
         self.real, self.left = real, at
     def __getattr__(self, name):
         found = getattr(self.real, name)
-        if name not in ("open", "pwrite", "write", "fsync", "ftruncate", "close", "fchmod"):
+        if name not in ("open", "pwrite", "write", "fsync", "ftruncate", "close", "fchmod", "rename"):
             return found
         def counted(*arguments):
             self.left -= 1
@@ -51,15 +54,17 @@ class Calls:
 
 async def main():
     async with memgang.open(space=sys.argv[1], seal_anchor=sys.argv[3]) as space:
-        sealfile.os = Calls(os, int(sys.argv[2]))
+        rolled.PART_BYTES = int(sys.argv[4])
+        rolled.os = sealfile.os = Calls(os, int(sys.argv[2]))
         await sealing.seal(space)
 asyncio.run(main())
 """
 
 
 @pytest.mark.catalogue("D14", "A13")
+@pytest.mark.parametrize("part_bytes", [1 << 26, 1], ids=["one part", "a part for each round"])
 async def test_a_sealer_killed_at_any_file_call_loses_nothing_and_doubles_nothing(
-    opened: Callable[..., Any], tmp_path: Path,
+    opened: Callable[..., Any], tmp_path: Path, part_bytes: int,
 ) -> None:
     """After each kill the next one goes on; in the end every entry is sealed once and all is well."""
     anchor = tmp_path / "anchor.jsonl"
@@ -69,7 +74,8 @@ async def test_a_sealer_killed_at_any_file_call_loses_nothing_and_doubles_nothin
         for at in range(1, 60):
             await space.put(f"before kill {at}")
             done = await asyncio.to_thread(
-                subprocess.run, [sys.executable, "-c", KILLED, space.name, str(at), str(anchor)], capture_output=True, timeout=60)
+                subprocess.run, [sys.executable, "-c", KILLED, space.name, str(at), str(anchor), str(part_bytes)],
+                capture_output=True, timeout=60)
             assert done.returncode in (0, -signal.SIGKILL), done.stderr
             if done.returncode == 0:
                 break
@@ -88,8 +94,12 @@ async def test_a_sealer_killed_at_any_file_call_loses_nothing_and_doubles_nothin
 
 
 @pytest.mark.catalogue("D14")
-async def test_what_a_killed_sealer_left_is_cut_off_also_where_it_is_longer(space: memgang.Space) -> None:
-    """Bytes behind the last seal are nobody's, however many: nothing of them gets into the files."""
+@pytest.mark.parametrize("part_bytes", [1 << 26, 1], ids=["one part", "a part for each round"])
+async def test_what_a_killed_sealer_left_is_cut_off_also_where_it_is_longer(
+    space: memgang.Space, monkeypatch: pytest.MonkeyPatch, part_bytes: int,
+) -> None:
+    """Bytes behind the last seal are nobody's, however many: nothing of them gets into the files, nor into a part that is closed."""
+    monkeypatch.setattr(rolled, "PART_BYTES", part_bytes)
     await space.put("one")
     await sealing.seal(space)
     files = SealFile(space.settings, space.name)
@@ -99,7 +109,8 @@ async def test_what_a_killed_sealer_left_is_cut_off_also_where_it_is_longer(spac
     await space.put("two")
     await sealing.seal(space)
     assert [f async for f in sealing.verify(space)] == []
-    assert b"xxx" not in files.seals.read_bytes() + files.export("a00").read_bytes()
+    parts = [path.read_bytes() for path in files.root.glob("*.jsonl")]
+    assert len(parts) == (2 if part_bytes > 1 else 4) and b"xxx" not in b"".join(parts)
 
 
 @contextmanager
@@ -309,3 +320,359 @@ async def test_a_large_log_is_sealed_and_verified(space: memgang.Space) -> None:
         await space.store.wire.call("XADD", key, ident, *words)
     found = [f async for f in sealing.verify(space) if f.level != "note"]
     assert [(f.what, f.first, f.last) for f in found] == [("removed", 1, many - 3)]
+
+
+class Host:
+    """A second host that seals the space: another seal file and key, the same server."""
+
+    def __init__(self, space: memgang.Space, home: Path, **settings: Any) -> None:
+        self.space, self.settings = space, dataclasses.replace(space.settings, state_dir=home, **settings)
+        self.files = SealFile(self.settings, space.name)
+
+    @classmethod
+    async def known(cls, space: memgang.Space, home: Path) -> Host:
+        """One that has sealed before anything was written, so that no janitor takes anything it has not seen."""
+        host = cls(space, home)
+        await host.seal()
+        return host
+
+    async def seal(self) -> int:
+        return await seal_now(self.space.store.wire, self.space.store.keys, self.files, self.settings)
+
+    async def wrong(self) -> list[tuple[str, str, int, int]]:
+        """What is found here, without notes."""
+        return [(f.what, f.log, f.first, f.last) async for f in sealing.verify(self.space, settings=self.settings) if f.level != "note"]
+
+
+async def trim(space: memgang.Space) -> list[int]:
+    """A round of the janitor; the numbers left of the changes."""
+    await janitor.one_round(space.store.wire, space.store.keys, space.store.objects, space.store.log, space.settings)
+    return [seals.seq_of(i) for i, _ in await space.store.wire.call("XRANGE", space.store.keys.log("a00"), "-", "+")]
+
+
+async def old(space: memgang.Space, count: int) -> None:
+    """So many changes that retention may take at once."""
+    before = await space.store.wire.call("HGET", space.store.keys.at(0, "u"), "seq")
+    for i in range(count):
+        await space.put(os.urandom(6).hex() + f" {i}")
+    await age(space, hours=2, after=int(before or 0))
+
+
+async def told(space: memgang.Space, host: Host | SealFile, **changes: Any) -> None:
+    """Change what the server was told by one sealer, as whoever may write to the server can."""
+    files = host.files if isinstance(host, Host) else host
+    field = sealmarks.field_of(seals.fingerprint(files.public()))
+    was = sealmarks.told(await space.store.wire.call("HGET", Keys.sealed(space.name), field))
+    assert was is not None
+    await space.store.wire.call("HSET", Keys.sealed(space.name), field, msgspec.json.encode(msgspec.structs.replace(was, **changes)))
+
+
+@pytest.mark.catalogue("D14")
+async def test_two_hosts_that_seal_one_space_both_verify_after_retention_has_trimmed_it(
+    opened: Callable[..., Any], tmp_path: Path,
+) -> None:
+    """One is ahead of the other again and again: what one of them has not sealed yet stays, and nobody is told of a gap."""
+    async with opened(log_keep_hours=1) as space:
+        a, b = await Host.known(space, tmp_path / "a"), await Host.known(space, tmp_path / "b")
+        await old(space, 10)
+        await a.seal()
+        await b.seal()
+        await old(space, 10)
+        await a.seal()
+        assert await trim(space) == list(range(11, 21)), "what only one has sealed was trimmed"
+        assert (await a.wrong(), await b.wrong()) == ([], [])
+        await b.seal()
+        assert await trim(space) == []
+        await old(space, 5)
+        await b.seal()  # now this one is ahead
+        assert await trim(space) == [21, 22, 23, 24, 25]
+        await a.seal()
+        assert await trim(space) == []
+        await space.put("young")
+        await b.seal()
+        assert (await a.wrong(), await b.wrong()) == ([], [])
+        await a.seal()
+        assert (await a.wrong(), await b.wrong()) == ([], [])
+        assert a.files.public() != b.files.public()
+
+
+@pytest.mark.catalogue("D14")
+async def test_where_two_hosts_seal_what_is_taken_or_put_back_is_found_on_both(opened: Callable[..., Any], tmp_path: Path) -> None:
+    """After retention too: sealed entries that were not trimmed, those not sealed yet, the end, and an older state."""
+    async with opened(log_keep_hours=1) as space:
+        a, b = await Host.known(space, tmp_path / "a"), await Host.known(space, tmp_path / "b")
+        wire, key = space.store.wire, space.store.keys.log("a00")
+        await old(space, 5)
+        await a.seal()
+        await b.seal()
+        assert await trim(space) == []
+        for i in range(6):
+            await space.put(f"young {i}")
+        await a.seal()
+        await b.seal()
+        for i in range(4):
+            await space.put(f"not sealed {i}")
+        assert (await a.wrong(), await b.wrong()) == ([], [])
+        good = await wire.call("XRANGE", key, "-", "+")
+
+        async def holding(numbers: list[int]) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
+            await wire.call("DEL", key)
+            for ident, words in good:
+                if seals.seq_of(ident) in numbers:
+                    await wire.call("XADD", key, ident, *words)
+            found = [{(what, first) for what, _, first, _ in await host.wrong()} for host in (a, b)]
+            return found[0], found[1]
+
+        assert await holding([*range(8, 16)]) == ({("removed", 1)},) * 2  # from the beginning, and too young
+        assert await holding([6, 7, 9, 10, 11, *range(12, 16)]) == ({("removed", 8)},) * 2
+        assert await holding([*range(6, 12), 12, 15]) == ({("gap", 13)},) * 2
+        assert await holding([*range(6, 15)]) == ({("truncated", 15)},) * 2
+        assert await holding([*range(6, 10)]) == ({("truncated", 10), ("truncated", 12)},) * 2  # sealed, and only counted
+        await wire.call("HSET", space.store.keys.at(0, "u"), "seq", 9)
+        assert all(("rolled-back", 10) in found for found in await holding([*range(6, 10)]))
+
+
+@pytest.mark.catalogue("D14")
+async def test_a_mark_made_up_by_somebody_else_hides_nothing_that_is_missing(opened: Callable[..., Any], tmp_path: Path) -> None:
+    """Who may write to the server can have more trimmed than is sealed here; the gap is one, whatever the mark says."""
+    async with opened(log_keep_hours=1) as space:
+        a, b = await Host.known(space, tmp_path / "a"), await Host.known(space, tmp_path / "b")
+        await old(space, 4)
+        await a.seal()
+        await b.seal()
+        await old(space, 4)
+        await a.seal()
+        await told(space, b, upto={"a00": 8})  # as if the other one had sealed all
+        assert await trim(space) == []
+        await space.put("young")
+        assert await a.wrong() == []
+        assert ("gap", "a00", 5, 8) in await b.wrong()
+        await b.seal()  # its next seal begins behind the gap, and does not heal it
+        assert ("gap", "a00", 5, 8) in await b.wrong()
+
+
+async def test_a_sealer_made_up_from_the_future_does_not_make_the_janitor_forget_the_others(
+    opened: Callable[..., Any], tmp_path: Path,
+) -> None:
+    """A time that lies ahead counts as now; what is no mark at all has no say."""
+    async with opened(log_keep_hours=1) as space:
+        a = await Host.known(space, tmp_path / "a")
+        await old(space, 4)
+        await a.seal()
+        await old(space, 4)
+        made_up = msgspec.json.encode(sealmarks.Told(1 << 60, {"a00": 1 << 60}))
+        await space.store.wire.call("HSET", Keys.sealed(space.name), "upto:00", made_up, "upto:11", "garbage")
+        assert await trim(space) == [5, 6, 7, 8]
+
+
+async def test_a_host_that_begins_to_seal_is_waited_for_from_its_first_page_on(opened: Callable[..., Any], tmp_path: Path) -> None:
+    """The janitor comes between two pages of it, and knows of another host that has sealed them both."""
+    async with opened(log_keep_hours=1, seal_entries=2) as space:
+        a, b = await Host.known(space, tmp_path / "a"), Host(space, tmp_path / "b")
+        await old(space, 6)
+        await a.seal()
+        loop, left, append = asyncio.get_running_loop(), [], b.files.append
+
+        def appended(*arguments: Any, **more: Any) -> Any:
+            left.append(asyncio.run_coroutine_threadsafe(trim(space), loop).result(30))
+            return append(*arguments, **more)
+
+        b.files.append = appended  # type: ignore[method-assign]
+        assert await b.seal() == 6
+        assert left == [[1, 2, 3, 4, 5, 6], [3, 4, 5, 6], [5, 6]] and await b.wrong() == []
+
+
+def test_a_sealer_is_waited_for_a_week_and_the_last_one_for_ever() -> None:
+    """Only what all have sealed goes; one who is silent for longer than the others does not keep the log for ever."""
+    def mark(**all_: tuple[int, int]) -> dict[bytes, bytes]:
+        return {f"upto:{name}".encode(): msgspec.json.encode(sealmarks.Told(at, {"a00": seq, "h00": 2 * seq}))
+                for name, (at, seq) in all_.items()}
+
+    week = sealmarks.WAIT_MS
+    by_all = sealmarks.sealed_by_all
+    assert by_all(mark(a=(5, 7), b=(5 + week, 9)), 9 + week) == {"a00": 7, "h00": 14}
+    assert by_all(mark(a=(5, 7), b=(6 + week, 9)), 9 + week) == {"a00": 9, "h00": 18}
+    assert by_all(mark(a=(5, 7)), 99 * week) == {"a00": 7, "h00": 14}
+    assert by_all(mark(a=(5, 7), b=(99 * week, 9)), 6) == {"a00": 7, "h00": 14}
+    assert by_all(mark(a=(5, 7)) | {b"upto:b": b'{"at":5,"upto":{"h00":3}}'}, 9) == {"a00": 0, "h00": 3}
+    assert by_all(mark(a=(5, 7)) | {b"upto:b": b'{"at":"x"}', b"n:c": b"3", b"a00": b"50"}, 9) == {"a00": 7, "h00": 14}
+    assert by_all({b"upto:b": b"[" * 100_000, b"a00": b"50"}, 9) == {}
+
+
+async def test_a_host_without_the_role_goes_on_with_the_chain_it_has(
+    opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else its chain had a hole once the log is trimmed; a host that has none begins none, and one that is up to date waits."""
+    async with opened() as space:
+        wire, keys = space.store.wire, space.store.keys
+        a, b = Host(space, tmp_path / "a", seal_ms=100), Host(space, tmp_path / "b", seal_ms=100)
+        await space.put("one")
+        await a.seal()
+        await space.put("two")
+        await wire.call("SET", Keys.sealer(space.name), "a process of a third host")
+
+        await sealer.seal_last(wire, keys, a.settings)
+        assert a.files.refresh().n == 1, "it had just sealed"
+        await told(space, a, at=1)
+        for host in (a, b):
+            await sealer.seal_last(wire, keys, host.settings)
+        assert (a.files.refresh().n, b.files.exists()) == (2, False)
+        assert await wire.call("GET", Keys.sealer(space.name)) == b"a process of a third host"
+
+        await space.put("three")
+        monkeypatch.setattr(sealer, "CATCH_UP_MS", 0)
+        roles = [asyncio.create_task(sealer.keep_sealing(wire, keys, host.settings)) for host in (a, b)]
+
+        async def sealed() -> bool:
+            return a.files.refresh().n == 3
+
+        await until(sealed)
+        for role in roles:
+            role.cancel()
+        await asyncio.wait(roles)
+        assert not b.files.exists() and await a.wrong() == []
+        assert caplog.records == []
+
+
+@pytest.mark.catalogue("D14")
+async def test_two_hosts_may_share_an_anchor_where_each_key_is_known_from_elsewhere(opened: Callable[..., Any], tmp_path: Path) -> None:
+    """With its key, each is checked against its own lines; without, a chain of another key is what it looks like: made anew."""
+    async with opened(seal_anchor=tmp_path / "anchor") as space:
+        a, b = Host(space, tmp_path / "a"), Host(space, tmp_path / "b")
+        for i in range(3):
+            await space.put(f"{i}")
+            await a.seal()
+            if i:
+                await b.seal()
+        keys = {host: host.files.public().hex() for host in (a, b)}
+        for host in (a, b):
+            found = [f async for f in sealing.verify(space, settings=host.settings, key=keys[host])]
+            assert {(f.level, f.what) for f in found} == {("note", "elsewhere")}, found
+            assert {what for what, *_ in await host.wrong()} <= {"anchor", "truncated"} and await host.wrong()
+
+        b.files.seals.write_bytes(b"".join(b.files.seals.read_bytes().splitlines(keepends=True)[:1]))
+        found = [f async for f in sealing.verify(space, settings=b.settings, key=keys[b])]
+        assert {f.what for f in found if f.level == "tampered"} == {"truncated"}
+
+
+@pytest.mark.catalogue("D14")
+async def test_the_files_go_on_in_new_parts_and_all_parts_are_verified_and_read(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Full parts are never written again; who had read the files before, and who reads what was trimmed, goes on in them."""
+    monkeypatch.setattr(rolled, "PART_BYTES", 600)
+    async with opened(log_keep_hours=1) as space:
+        await sealing.seal(space)  # from here on the janitor takes nothing that is not sealed
+        early = SealFile(space.settings, space.name)
+        for i in range(8):
+            await old(space, 2)
+            await sealing.seal(space)
+            if i == 3:
+                assert early.refresh().n == 5
+        assert early.refresh().n == 9
+        ends = {name: Rolled(early.root / name).ends() for name in ("seals.jsonl", "a00.jsonl")}
+        assert all(len(parts) >= 2 for parts in ends.values()), ends
+        closed = {path: path.read_bytes() for path in early.root.glob("*-*.jsonl")}
+        before = [e.id async for e in space.events()]
+        assert await trim(space) == []
+        assert [e.id async for e in space.events()] == before
+
+        await old(space, 2)
+        await sealing.seal(space)
+        assert {path: path.read_bytes() for path in closed} == closed
+        assert (await sealing.report(space)).findings == ()
+
+
+@pytest.mark.catalogue("D14")
+@pytest.mark.parametrize(("name", "what"), [("seals.jsonl", "seal"), ("a00.jsonl", "export")])
+async def test_a_change_of_a_full_part_is_found(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str, what: str,
+) -> None:
+    """Edited, longer, shorter, gone, unreadable, under another name, or one more put beside them."""
+    monkeypatch.setattr(rolled, "PART_BYTES", 600)
+    async with opened() as space:
+        for i in range(9):
+            await space.put_many([f"{i} {n}" for n in range(2)])
+            await sealing.seal(space)
+        files = SealFile(space.settings, space.name)
+        parts = Rolled(files.root / name)
+        assert len(parts.ends()) >= 2
+        for end in parts.ends():
+            part = parts.part(end)
+            body = part.read_bytes()
+            for other in (body.replace(b'"', b"'", 1), body + b"x", body + body.splitlines(keepends=True)[0], body[:-1], b"", None, "gone",
+                          "moved"):
+                if isinstance(other, bytes):
+                    part.write_bytes(other)
+                elif other == "moved":
+                    part.rename(parts.part(end + 1))
+                else:
+                    part.unlink()
+                    if other == "gone":
+                        part.symlink_to("nowhere")
+                found = [f async for f in sealing.verify(space) if f.level != "note"]
+                assert found and {f.level for f in found} == {"tampered"} and what in {f.what for f in found}, (other, found)
+                parts.part(end + 1).unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
+                part.write_bytes(body)
+        parts.part(10**14).write_bytes(b"")
+        assert what in {f.what async for f in sealing.verify(space)}
+        parts.part(10**14).unlink()
+        assert (await sealing.report(space)).findings == ()
+
+
+def test_who_reads_while_a_part_is_closed_reads_on_in_the_part_that_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between looking which part it is and opening it, the writer gives it another name and begins a new one."""
+    monkeypatch.setattr(rolled, "PART_BYTES", 1)
+
+    class Overtaken(Rolled):
+        def ends(self) -> list[int]:
+            was = super().ends()
+            if not was:
+                Rolled(self.path).write(6, b"three\nfour\n")
+            return was
+
+    for reading in (lambda r: b"".join(r.lines(0)), lambda r: r.read(0, 6) + r.read(6, 11), lambda r: r.size()):
+        path = tmp_path / "x.jsonl"
+        Rolled(path).write(0, b"a\nbcd\n")
+        assert reading(Overtaken(path)) in (b"a\nbcd\nthree\nfour\n", 17)
+        for part in tmp_path.iterdir():
+            part.unlink()
+
+
+async def test_a_full_part_is_not_written_over_where_the_seals_were_cut_off(
+    space: memgang.Space, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It holds what was sealed once; the sealer says so and adds nothing."""
+    monkeypatch.setattr(rolled, "PART_BYTES", 1)
+    for i in range(3):
+        await space.put(f"{i}")
+        await sealing.seal(space)
+    files = SealFile(space.settings, space.name)
+    for path in sorted(files.root.glob("seals*.jsonl"))[1:]:
+        path.unlink()
+    kept = {path: path.read_bytes() for path in files.root.glob("a00*.jsonl")}
+    assert "truncated" in {f.what async for f in sealing.verify(space)}
+    with pytest.raises(LogBroken, match=r"a00-\d+.jsonl was closed at \d+ bytes, and the seals speak of \d+ only"):
+        await sealing.seal(space)
+    assert {path: path.read_bytes() for path in files.root.glob("a00*.jsonl")} == kept
+
+
+async def test_a_log_trimmed_to_its_end_is_not_called_rolled_back_while_its_counter_is_no_number(opened: Callable[..., Any]) -> None:
+    """A seal cannot be taken back: it claims nothing that cannot be known just now."""
+    async with opened(log_keep_hours=1) as space:
+        await sealing.seal(space)
+        await old(space, 4)
+        await sealing.seal(space)
+        assert await trim(space) == []
+        totals = space.store.keys.at(0, "u")
+        await space.store.wire.call("HSET", totals, "seq", "many")
+        with pytest.raises(ServerUnfit):
+            await sealing.seal(space)
+        assert [f.what async for f in sealing.verify(space)] == ["counter"]
+        await space.store.wire.call("HSET", totals, "seq", 4)
+        await space.put("goes on")
+        await sealing.seal(space)
+        assert [f async for f in sealing.verify(space)] == []

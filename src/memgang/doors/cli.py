@@ -348,8 +348,6 @@ def main() -> None:
     until = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:until]
     arguments = [a for a in arguments[:until] if a != "--debug"] + arguments[until:]
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A run that is told to end gives its calls up, as with Ctrl-C: others need not wait for its leases.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:

@@ -105,7 +105,8 @@ def _told(finding: Finding) -> dict[str, object]:
 
 def _finding(finding: Finding) -> str:
     numbers = f"{finding.first}" if finding.first == finding.last else f"{finding.first} to {finding.last}"
-    where = f"{'changes' if finding.log[0] == 'a' else 'reads'} of shard {finding.shard}, {numbers}: " if finding.log else ""
+    about = f", {numbers}" if finding.last else ""  # 0: it is about no entry
+    where = f"{'changes' if finding.log[0] == 'a' else 'reads'} of shard {finding.shard}{about}: " if finding.log else ""
     return f"{finding.level:<8}  {finding.what:<11}  {line(where + finding.detail)}"
 
 

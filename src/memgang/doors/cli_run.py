@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Read long documents and write one report: a summary, a part per section, and an answer per question, with citations.
 
-    Exit status 0 when something could be read, 1 when nothing could. Started again, it goes on where it stopped.
+    Exit status 0 when something could be read and written, 1 when nothing could. Started again, it goes on where it stopped.
     """
     from memgang import readers
     from memgang.jobs.render import render

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from memgang.agents import Progress
 from memgang.doors.terminal import line
 from memgang.gang import Gang
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 LINE_EVERY_S = 2.0
 
@@ -30,6 +32,11 @@ class Display:
 
     def __enter__(self) -> Display:
         if sys.stderr.isatty():
+            # Imported where somebody looks: it takes a tenth of the time in which a command is ready to begin.
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bars
+
             self._bars = Bars(
                 TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
                 TextColumn("{task.fields[more]}", markup=False), TimeRemainingColumn(compact=True),

@@ -46,6 +46,7 @@ class Child:
         if _lifeline is None:
             _lifeline = os.pipe()
         self.up = self.used = False
+        self.ahead: list[Order] = []  # what it was given to do before there was a pool, see `begin`
         self.folder = ""  # where it works; '': where this process was when it was started
         self.path = list(sys.path)
         self.socket, theirs = socket.socketpair()
@@ -137,6 +138,20 @@ def prepare(count: int, modules: Sequence[str]) -> None:
         child = Child()
         child.order(Order("load", modules=list(modules)))
         _spare.append(child)
+
+
+def begin(orders: Sequence[Order]) -> None:
+    """Give calls to the prepared workers, in turn; the pool that takes these over knows what they are at."""
+    fresh = [child for child in _spare if not child.used]
+    for number, order in enumerate(orders if fresh else ()):
+        child = fresh[number % len(fresh)]
+        child.order(order)
+        child.ahead.append(order)
+
+
+def begun() -> bool:
+    """Whether a worker that nobody has taken was given calls already."""
+    return any(child.ahead for child in _spare)
 
 
 def take() -> Child:

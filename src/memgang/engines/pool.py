@@ -81,7 +81,23 @@ class _Item:
 class _Seat:
     child: Child
     sent: deque[_Item] = field(default_factory=deque)
+    ahead: dict[int, _Item] = field(default_factory=dict)  # what it does when it has nothing else to do
     grown: bool = False  # it ends by itself after its last answer
+
+    @property
+    def busy_ahead(self) -> bool:
+        """Whether it may be at something that nobody waits for."""
+        return any(not item.future.done() for item in self.ahead.values())
+
+
+def ahead(number: int, name: str, mark: str, args: Sequence[Any], limits: Limits) -> Order:
+    """A call to be made when there is nothing else to do. ``number`` is below 0: those of other calls are above."""
+    return Order("ahead", number, name, mark, pack((list(args), {})), memory_mb=limits.memory_mb, cpu_s=limits.cpu_s)
+
+
+def _same(order: Order) -> tuple[object, ...]:
+    """What makes two orders the same call."""
+    return order.function, order.mark, order.arguments, order.memory_mb, order.cpu_s
 
 
 @dataclass(slots=True)
@@ -107,6 +123,7 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seats: list[_Seat] = []
         self._queue: deque[_Item] = deque()
+        self._ahead: dict[tuple[object, ...], _Item] = {}  # begun before anybody asked, and not asked for yet
         self._lost: list[tuple[_Seat, float]] = []  # closed by themselves; why is known when they can be waited for
         self._killed: list[Child] = []
         self._mean_ms: dict[str, float] = {}
@@ -156,9 +173,14 @@ class Pool:
         stamp = [context.who, context.role, context.run, context.task, context.trace] if context is not None else None
         order = Order("call", self._ids, name, mark, arguments, stamp,
                       limits.memory_mb if limits else 0, limits.cpu_s if limits else 0)
-        item = _Item(self._ids, name, order, self._loop.create_future(), limits, attempts, began=time.monotonic())
-        self._queue.append(item)
-        self._pump()
+        if children.begun():
+            self._adopt()
+        item = self._begun(order, limits, attempts)
+        if item is None:
+            item = _Item(self._ids, name, order, self._loop.create_future(), limits, attempts, began=time.monotonic())
+        if not item.future.done():
+            self._queue.append(item)
+            self._pump()
         try:
             value = await item.future
         except asyncio.CancelledError:
@@ -168,18 +190,40 @@ class Pool:
             raise
         return unpack(value, loaded_class)
 
+    def _adopt(self) -> None:
+        """Take over the workers that have begun already, and what they have said by now."""
+        while len(self._seats) < self.size and children.begun():
+            self._add()
+        for seat in list(self._seats):
+            self._readable(seat)
+
+    def _begun(self, order: Order, limits: Limits | None, attempts: int) -> _Item | None:
+        """The same call, where it was begun ahead: done already, or now one like any other, to be made by whoever is free."""
+        item = self._ahead.pop(_same(order), None)
+        if item is None:
+            return None
+        if not item.future.done():
+            for seat in self._seats:
+                if item.id in seat.ahead:
+                    seat.child.order(Order("drop", item.id))  # too late where it is at it: then that answer will do
+        item.id, item.order, item.limits, item.attempts = order.id, order, limits, attempts
+        item.began = time.monotonic()
+        return item
+
     async def aclose(self) -> None:
         """End or give back all workers. Calls under way are given up."""
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
         seats, self._seats = self._seats, []
-        for item in [*self._queue, *(item for seat in seats for item in seat.sent)]:
+        busy = [seat for seat in seats if seat.sent or seat.busy_ahead or seat.grown]
+        for item in [*self._queue, *(item for seat in seats for item in (*seat.sent, *seat.ahead.values()))]:
             item.future.cancel()
         self._queue.clear()
+        self._ahead.clear()
         for seat in seats:
             self._unwatch(seat)
-            if seat.sent or seat.grown:
+            if seat in busy:
                 self._end(seat)
             else:
                 children.spare(seat.child, self.size)
@@ -193,7 +237,7 @@ class Pool:
     def abandon(self) -> None:
         """Give the workers up from outside of their loop, which is closed: its watchers have gone with it."""
         for seat in self._seats:
-            if seat.sent or seat.grown:
+            if seat.sent or seat.busy_ahead or seat.grown:
                 seat.child.kill()
                 seat.child.process.wait()
             else:
@@ -212,6 +256,11 @@ class Pool:
     def _add(self) -> None:
         assert self._loop is not None
         seat = _Seat(children.take())
+        for order in seat.child.ahead:
+            item = _Item(order.id, order.function, order, self._loop.create_future(), None, 1)
+            item.future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may ever ask for it
+            seat.ahead[order.id] = self._ahead[_same(order)] = item
+        seat.child.ahead.clear()
         self.counts.started += 1
         self._seats.append(seat)
         with contextlib.suppress(MemGangError):  # told to whoever wants a function of the main file
@@ -237,6 +286,14 @@ class Pool:
         self._pump()
 
     def _answered(self, seat: _Seat, answer: Answer) -> None:
+        if (early := seat.ahead.pop(answer.id, None)) is not None:
+            seat.grown = answer.grown
+            # A failure is no answer to who will ask: for them it is made as any other call, with all its attempts.
+            if answer.outcome == "done" and not early.future.done():
+                early.future.set_result(answer.value)
+            elif not early.future.done():
+                self._ahead.pop(_same(early.order), None)
+            return
         if not seat.sent or seat.sent[0].id != answer.id:
             return  # of a call from before a change of hands
         item = seat.sent.popleft()
@@ -294,6 +351,9 @@ class Pool:
             return
         self.counts.lost += 1
         if not seat.sent:
+            return
+        if seat.busy_ahead:  # of that, perhaps: nothing is held against those who only waited
+            self._again(seat.sent)
             return
         item = seat.sent.popleft()
         item.tried += 1

@@ -19,7 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from memgang.engines import child as children
 from memgang.engines import functions
-from memgang.engines.pool import Counts, Limits, NotThere, Pool
+from memgang.engines.pool import Counts, Limits, NotThere, Pool, ahead
 from memgang.errors import CodecError, ConfigError
 
 READERS_MAX = 2  # of the engine asyncio: workers that read files
@@ -106,6 +106,16 @@ def prepare(name: str, *, cpu_bound: bool, workers: int | None = None, modules: 
     if isinstance(made, ProcessesEngine):
         children.prepare(made.workers, modules)
     return isinstance(made, ProcessesEngine)
+
+
+def begin(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], limits: Limits) -> None:
+    """Have prepared workers call the function with each of these arguments while there is nothing else to do.
+
+    Who makes the same call later is given what came of it; what nobody asks for costs nobody a wait, and is
+    given up with the workers. Only for functions without side effects.
+    """
+    name, mark = functions.named(function), functions.mark_of(function)
+    children.begin([ahead(-1 - number, name, mark, given, limits) for number, given in enumerate(arguments)])
 
 
 class AsyncioEngine:

@@ -26,6 +26,8 @@ def main(frames: int, parent: int) -> None:
     # What is printed here must not come between the lines of a command that prints JSON.
     os.dup2(2, 1)
     _thread.start_new_thread(_die_at_the_end_of, (lifeline,))
+    # The event loop that feeds us, and the server, go first where processors are short: while they wait, nobody has work.
+    os.nice(8)
     if parent:
         _die_with(parent)
     size = int.from_bytes(_exactly(frames, 4), "big")

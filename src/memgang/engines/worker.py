@@ -27,7 +27,8 @@ GROWN_BYTES = 384 << 20  # one that has grown beyond this by a call gives way to
 
 
 class Order(msgspec.Struct, array_like=True, frozen=True):
-    """What a worker is told: ``call`` a function, ``load`` modules, where ``main`` is, or ``rest`` until it is woken."""
+    """What a worker is told: ``call`` a function at once, call it ``ahead`` when there is nothing else to do, ``drop`` such a
+    call, ``load`` modules, where ``main`` is, or ``rest`` until it is woken."""
 
     verb: str
     id: int = 0
@@ -58,11 +59,15 @@ _answered = msgspec.msgpack.Encoder().encode
 def serve(fd: int) -> None:
     """Serve the calls that come in, until the other side closes. Never returns."""
     buffer = bytearray()
+    ahead: dict[int, Order] = {}
     resting = False
     _send(fd, Answer("up"))
     while True:
         if resting and not buffer and not select.select([fd], [], [], REST_S)[0]:
             os._exit(0)
+        if ahead and not buffer and not select.select([fd], [], [], 0)[0]:
+            _called(fd, ahead.pop(next(iter(ahead))))
+            continue
         order = _order(_message(fd, buffer))
         match order.verb:
             case "main":
@@ -76,6 +81,10 @@ def serve(fd: int) -> None:
             case "wake":
                 resting = False
                 _send(fd, Answer("up"))
+            case "ahead":
+                ahead[order.id] = order
+            case "drop":
+                ahead.pop(order.id, None)
             case "call":
                 _called(fd, order)
 

@@ -20,19 +20,20 @@ import asyncio
 import hashlib
 import inspect
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from memgang.agents import Agent, Step
+from memgang.agents import Agent
 from memgang.engines.asyncio_engine import together
-from memgang.errors import ConfigError, MemGangError, ReadError
+from memgang.errors import CallTooLarge, ConfigError, MemGangError, ReadError
 from memgang.gang import Failure, Gang
 from memgang.jobs import content, pages, prompts, retrieve, statements
 from memgang.jobs.outline import Item, Outline, Section, Spot, Volume, plan
 from memgang.jobs.pages import Chapter, Failed, Report
+from memgang.jobs.progress import Phase, shown_together
 from memgang.jobs.statements import Note
+from memgang.limits import too_large
 from memgang.model import Document, Place, Ref
 from memgang.reading import Reading
 
@@ -65,7 +66,8 @@ async def report(
         ReadError: nothing could be read, or there is no text in what could.
         ConfigError: a question is empty, or there is none and no overview is wanted.
         ModelError: the caller's own key, rights or quota.
-        WorkFailed: no part at all could be worked on; the first reason.
+        WorkFailed: nothing at all could be made of what was read; the first reason.
+        CallTooLarge: the same, and the reason is everywhere that the limit of tokens is too small.
     """
     asked = [" ".join(question.split()) for question in questions]
     if not all(asked):
@@ -77,29 +79,30 @@ async def report(
     # The teams' gangs take the run from the context, so that all events of a report belong together.
     with gang.space.acting_as(run=gang.run_id):
         each = max(2, -(-agents // len(names)))
-        teams = [Team(gang, name, at / len(names), each, sources, title) for at, name in enumerate(names)]
-        _show_together(gang, teams)
+        planner = Planner(title)
+        teams = [Team(gang, name, at / len(names), each, sources, planner) for at, name in enumerate(names)]
         try:
-            return await _written(gang, teams, asked, overview)
+            with shown_together(gang, [team.gang for team in teams]) as phase:
+                return await _written(gang, teams, asked, overview, phase)
         finally:
             gang.failures.extend(failure for team in teams for failure in team.gang.failures)
 
 
-async def _written(gang: Gang, teams: Sequence[Team], asked: Sequence[str], overview: bool) -> Report:
+async def _written(gang: Gang, teams: Sequence[Team], asked: Sequence[str], overview: bool, phase: Phase) -> Report:
     """All teams side by side, phase by phase; the questions are answered while the whole is reduced."""
     first, others = teams[0], teams[1:] if overview else teams
-    await gang.phase("read")
+    await phase("read")
     await together([team.read() for team in teams])
-    await gang.phase("map")
+    await phase("map")
     await together([team.map() for team in teams])
     if first.outline.items and not first.notes and first.gang.failures:
-        raise first.gang.failures[0].error
-    await gang.phase("reduce" if overview else "answer")
+        raise _why_nothing([first])
+    await phase("reduce" if overview else "answer")
 
     async def reduced() -> tuple[Note, list[Chapter]]:
         made = await first.reduce() if overview else (Note(), [])
         if overview and others:
-            await gang.phase("answer")
+            await phase("answer")
         return made
 
     works: list[Coroutine[Any, Any, Any]] = [reduced()]
@@ -108,6 +111,9 @@ async def _written(gang: Gang, teams: Sequence[Team], asked: Sequence[str], over
     made = pages.assemble(
         first.outline.title, summary, chapters, list(zip(asked, answers, strict=True)), first.reading.documents,
         first.reading.unreadable, _failed(teams), len(first.outline.items), gang.model.name)
+    # Parts that hold nothing to sum up have their notes, empty ones, whatever becomes of the rest.
+    if not made.figures.statements and all(answer.failed for answer in made.answers) and any(team.gang.failures for team in teams):
+        raise _why_nothing(teams)
     await gang.space.put(made, kind="report", parents=list(dict.fromkeys(ref for team in teams for ref in team.made_from)))
     return made
 
@@ -188,6 +194,23 @@ class Roles:
         self.answer: Agent = answer
 
 
+class Planner:
+    """Plans of a report. Teams that have read the same documents have the same plan, made once."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._made: list[tuple[tuple[Document, ...], Outline]] = []
+
+    def plan(self, documents: tuple[Document, ...]) -> Outline:
+        """The plan for these documents."""
+        for known, outline in self._made:
+            if known == documents:
+                return outline
+        outline = plan(documents, self._title)
+        self._made.append((documents, outline))
+        return outline
+
+
 class Team:
     """Agents that work for one reader: for the whole, or for one question. Holds what it has read and noted.
 
@@ -195,12 +218,12 @@ class Team:
     different notes and find each other's, instead of all waiting for the same one.
     """
 
-    def __init__(self, gang: Gang, name: str, offset: float, agents: int, sources: Sequence[str], title: str) -> None:
+    def __init__(self, gang: Gang, name: str, offset: float, agents: int, sources: Sequence[str], planner: Planner) -> None:
         self.gang = Gang(gang.space, gang.model, concurrency=agents, title=gang.title, team=name,
                          engine=gang.engine, prices=None if gang.price is None else {gang.model.price_name: gang.price},
                          limits=gang.limits)
         self.roles = Roles(self.gang, agents)
-        self.offset, self.sources, self.title = offset, sources, title
+        self.offset, self.sources, self.planner = offset, sources, planner
         self.reading = Reading()
         self.outline = Outline("", (), ())
         self.notes: dict[Item, Ref] = {}
@@ -211,7 +234,7 @@ class Team:
         self.reading = await self.gang.read_documents(*self.sources)
         if not any(document.places for document in self.reading.documents):
             raise _nothing(self.reading, self.sources)
-        self.outline = plan(self.reading.documents, self.title)
+        self.outline = self.planner.plan(self.reading.documents)
 
     async def map(self) -> None:
         """Take a note on every part; parts whose work failed have none."""
@@ -309,6 +332,19 @@ def _nothing(reading: Reading, sources: Sequence[str]) -> ReadError:
     return ReadError(", ".join(sources), f"none of {len(reasons)} documents holds text ({listed}{more})")
 
 
+def _why_nothing(teams: Sequence[Team]) -> Exception:
+    """Why nothing at all could be made: the first reason, or how large the limit would have to be."""
+    failures = [failure for team in teams for failure in team.gang.failures]
+    large = [failure.error for failure in failures if isinstance(failure.error, CallTooLarge)]
+    if len(large) < len(failures):
+        return next(failure.error for failure in failures if not isinstance(failure.error, CallTooLarge))
+    count = len({(failure.agent, failure.item) for failure in failures})  # teams fail at the same parts
+    if count == 1:
+        return large[0]
+    return too_large(f"none of {count:,} calls could be made: the largest",
+                     max(error.size for error in large), large[0].limit)
+
+
 def _failed(teams: Sequence[Team]) -> list[Failed]:
     """What is missing from the report because work on it failed, each once, in the order of the documents."""
     errors: dict[Ref, Exception] = {}
@@ -330,23 +366,3 @@ def _places(documents: Sequence[Document]) -> list[tuple[Document, Place]]:
 def _reason(error: Exception) -> str:
     """Why, as one line that is the same for every team that was told of the same failure."""
     return getattr(error, "message", "") or str(error) or type(error).__name__
-
-
-def _show_together(gang: Gang, teams: Sequence[Team]) -> None:
-    """Let the gang's progress be the sum of its teams', for whoever displays it."""
-    def changed(_: object) -> None:
-        whole = gang.progress
-        parts = [team.gang.progress for team in teams]
-        for name in ("active", "done", "hits", "joined", "computed", "failed"):
-            setattr(whole, name, sum(getattr(part, name) for part in parts))
-        whole.spent = sum((part.spent for part in parts[1:]), parts[0].spent)
-        whole.saved = sum((part.saved for part in parts[1:]), parts[0].saved)
-        for role in dict.fromkeys(role for part in parts for role in part.roles):
-            steps = [part.roles[role] for part in parts if role in part.roles]
-            whole.roles[role] = replace(
-                Step(), **{f: sum(getattr(step, f) for step in steps) for f in ("planned", "done", "recalled", "failed")})
-        if gang.on_progress is not None:
-            gang.on_progress(whole)
-
-    for team in teams:
-        team.gang.on_progress = changed

@@ -8,6 +8,6 @@ Gangs that use the same space and the same name of a limit share it, whatever pr
 from memgang.limits.gate import Gate
 from memgang.limits.hedging import Hedger
 from memgang.limits.limiter import Limiter, Ticket
-from memgang.limits.terms import Estimator, Limits, Need
+from memgang.limits.terms import Estimator, Limits, Need, too_large
 
-__all__ = ["Estimator", "Gate", "Hedger", "Limiter", "Limits", "Need", "Ticket"]
+__all__ = ["Estimator", "Gate", "Hedger", "Limiter", "Limits", "Need", "Ticket", "too_large"]

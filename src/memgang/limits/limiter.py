@@ -4,7 +4,8 @@
     leave -> what was really used; the next in line is woken
 
 Only the first in a process's line asks the server, so that processes take turns and a free place wakes a handful, not
-hundreds. While the server is away, each process goes on with its share of the limit (`alone.py`).
+hundreds. Who waits for money that its own run or agent has reserved steps aside, here as at the server: it goes on
+asking, and the next in line need not wait for it. While the server is away, each process goes on with its share of the limit (`alone.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import asyncio
 import contextlib
 import random
 import time
+import weakref
 from collections import OrderedDict
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
-from memgang.errors import BudgetExceeded, CallTooLarge, StoreUnavailable
+from memgang.errors import BudgetExceeded, StoreUnavailable
 from memgang.limits.alone import Alone
-from memgang.limits.terms import Limits, Need
+from memgang.limits.departed import Departed, new_ticket
+from memgang.limits.terms import Limits, Need, too_large
 from memgang.store.process import fresh
 from memgang.store.quotas import Admitted, Broke, End, Paid, Quota, Wait
 from memgang.store.store import Store
@@ -45,6 +50,7 @@ class _Purse:
     """What this limiter has paid from one purse in all, and for each agent; these sums only grow."""
 
     quota: Quota
+    departed: Departed
     payer: str  # another one when the purse is made again: its sums begin anew, and the server's would hide them
     agents: dict[str, int]
     all: int = 0
@@ -60,6 +66,8 @@ class Limiter:
         self._name = f"{limits.name or model} {limits.per_s:g}"
         self._me = fresh()
         self._turn = asyncio.Lock()  # the line of this process: first come, first served
+        # The lines before it, of those who spend the same money: of them only one may wait for it beside the line.
+        self._lines: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
         self._held: dict[str, Ticket] = {}
         self._purses: OrderedDict[str, _Purse] = OrderedDict()
         self._alone = Alone(limits)
@@ -82,15 +90,18 @@ class Limiter:
         """
         most = self._limits.tokens_per_minute
         if most and need.tokens > most:
-            raise CallTooLarge("this call", need.tokens, most)
+            raise too_large("this call", need.tokens, most)
         agent = who.rpartition("/")[2] if self._limits.usd_per_agent is not None else ""
-        ticket = Ticket(fresh(), need, f"name {self._limits.name}" if self._limits.name else f"run {run}", agent, who)
-        async with self._turn:
+        ticket = Ticket(new_ticket(), need, f"name {self._limits.name}" if self._limits.name else f"run {run}", agent, who)
+        async with self._line(ticket), contextlib.AsyncExitStack() as turn:
+            await turn.enter_async_context(self._turn)
             try:
-                await self._admitted(ticket)
+                await self._admitted(ticket, aside=turn.aclose)
             except StoreUnavailable:
                 if self._store.settings.fail == "closed":
                     raise
+                await turn.aclose()  # whether it has stepped aside or not: alone, all stand in one line
+                await turn.enter_async_context(self._turn)
                 await self._admitted_alone(ticket)
         self._alone.began(need)
         self._held[ticket.id] = ticket
@@ -123,8 +134,13 @@ class Limiter:
 
     # ── with the server ───────────────────────────────────────────────────────────────────────
 
-    async def _admitted(self, ticket: Ticket) -> None:
-        """Ask until admitted; a turn of this process's line. Cancelled, it leaves nothing behind."""
+    def _line(self, ticket: Ticket) -> contextlib.AbstractAsyncContextManager[Any]:
+        if not self._limits.counts_money:
+            return contextlib.nullcontext()
+        return self._lines.setdefault((ticket.purse, ticket.agent), asyncio.Lock())
+
+    async def _admitted(self, ticket: Ticket, aside: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Ask until admitted; a turn of this process's line, up to stepping ``aside``. Cancelled, it leaves nothing behind."""
         asked = asyncio.ensure_future(self._ask(ticket))
         try:
             if self._let_in(ticket, await asyncio.shield(asked)):
@@ -139,7 +155,9 @@ class Limiter:
                     assert isinstance(answer, Wait)
                     if answer.why == "paused":
                         self._paused_until = max(self._paused_until, time.monotonic() + answer.ms / 1000)
-                    await ear.wait((answer.ms + random.uniform(1, 20)) / 1000)
+                    if answer.why == "money":
+                        await aside()
+                    await self._purse(ticket).departed.wait(ear, (answer.ms + random.uniform(1, 20)) / 1000)
         except BaseException as error:
             if not isinstance(error, BudgetExceeded):
                 self._give_back(ticket, asked)
@@ -160,7 +178,7 @@ class Limiter:
         if isinstance(answer, Admitted):
             if time.monotonic() - began > self._limits.margin_s / 2:
                 await self._settle(ticket, "unsent", 0, 0.0)
-                ticket.id = fresh()
+                ticket.id = new_ticket()
                 return Wait(0, "late")
             purse.left = answer.left if answer.left >= 0 else None
             self._alone.back()
@@ -222,7 +240,8 @@ class Limiter:
     def _purse(self, ticket: Ticket) -> _Purse:
         purse = self._purses.get(ticket.purse)
         if purse is None:
-            purse = self._purses[ticket.purse] = _Purse(self._quota(ticket.purse), fresh(), {})
+            quota = self._quota(ticket.purse)
+            purse = self._purses[ticket.purse] = _Purse(quota, Departed(self._store, quota), fresh(), {})
             if len(self._purses) > PURSES_MAX:
                 self._purses.popitem(last=False)
         self._purses.move_to_end(ticket.purse)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from memgang import llms
-from memgang.errors import ConfigError
+from memgang.errors import CallTooLarge, ConfigError
 from memgang.llms.wording import estimate_messages, messages
 from memgang.model import Completion, LanguageModel, Prompt
 from memgang.settings import Price
@@ -90,6 +90,13 @@ class Limits:
 
         return Caps(self.concurrency, self.requests_per_minute, self.tokens_per_minute,
                     round((self.per_s + self.margin_s) * 1000), micro(self.usd), micro(self.usd_per_agent))
+
+
+def too_large(what: str, tokens: int, most: int) -> CallTooLarge:
+    """What needs more tokens than a whole window may hold, with the number that would let it through."""
+    error = CallTooLarge(what, tokens, most)
+    error.hint = f"raise tokens_per_minute (--tpm) above {tokens:,}, or split what is asked into smaller parts"
+    return error
 
 
 def _number(value: object) -> bool:

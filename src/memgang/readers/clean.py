@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-import charset_normalizer
-
 _LIGATURES = str.maketrans({
     "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st",
 })
@@ -67,6 +65,8 @@ def decode(data: bytes, declared: str = "") -> str:
                 return data.decode("cp1252", errors="replace")
             return text
     # The whole of a book takes seconds and says no more than its first 64 KiB of unusual bytes.
+    import charset_normalizer  # of the few texts that are not UTF-8
+
     best = charset_normalizer.from_bytes(data[:256 * 1024]).best()
     guess = best.encoding if best is not None else ""
     # Byte statistics cannot tell the Western code pages from their neighbours in short texts, and

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 from memgang.readers.blocks import LINE, PARAGRAPH, Block
 from memgang.readers.clean import characters, tidy
-from memgang.readers.htmlpage import fragment, rows_to_blocks
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
@@ -217,6 +216,10 @@ class _Reader:
         markup = "\n".join(self._lines[first:self._at])
         # Links and emphasis inside the cells may be Markdown.
         markup = re.sub(r"<(https?:[^>\s]+)>", r"\1", markup)
+        from memgang.readers.htmlpage import (
+            fragment,  # here: most Markdown has none, and its parser takes long to import
+        )
+
         for block in fragment(markup):
             text = "\n".join(inline(row) if not row.startswith("|") else row for row in block.text.split("\n"))
             text = re.sub(r"\[([^\[\]]*)\]\([^)\s]*\)", r"\1", text)
@@ -234,6 +237,8 @@ class _Reader:
                 continue
             cells = re.split(r"(?<!\\)\|", line.removeprefix("|").removesuffix("|"))
             rows.append([self._cell(cell, self._at) for cell in cells])
+        from memgang.readers.htmlpage import rows_to_blocks
+
         for block in rows_to_blocks(rows, first + 1):
             yield Block(text="\x02" + block.text, level=block.level, glue=block.glue, line=block.line)
 

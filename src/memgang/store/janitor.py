@@ -22,6 +22,7 @@ from memgang.store.objects import Objects
 from memgang.store.process import incarnation
 from memgang.store.replies import pairs, written
 from memgang.store.room import refs_of
+from memgang.store.sealmarks import sealed_by_all
 from memgang.store.wire import Wire
 
 SWEEPER = "janitor/expiry"
@@ -87,18 +88,18 @@ async def one_round(wire: Wire, keys: Keys, objects: Objects, log: EventLog, set
             removed += swept
             if swept == 0 and len(refs) == len(due):
                 break
-    sealed = await _sealed(wire, keys, settings)
+    sealed = await _sealed(wire, keys, settings, now)
     for name in keys.logs():
         await _trim(wire, keys.log(name), now, settings, None if sealed is None else sealed.get(name, 0))
     return removed
 
 
-async def _sealed(wire: Wire, keys: Keys, settings: Settings) -> dict[str, int] | None:
-    """Up to which seq each log is sealed and exported. None: nobody seals this space."""
+async def _sealed(wire: Wire, keys: Keys, settings: Settings, now: int) -> dict[str, int] | None:
+    """Up to which seq each log is sealed and exported, by all who seal it. None: nobody seals this space."""
     mark = dict(pairs(await wire.call("HGETALL", Keys.sealed(keys.space))))
     if not mark and not settings.seal:
         return None
-    return {name.decode(): int(seq) for name, seq in mark.items() if seq.isdigit()}
+    return sealed_by_all(mark, now)
 
 
 async def _trim(wire: Wire, stream: str, now: int, settings: Settings, sealed: int | None) -> None:

@@ -86,7 +86,7 @@ class Keys:
 
     @staticmethod
     def sealed(space: str) -> str:
-        """Up to where each log is sealed and exported: nothing behind that is trimmed."""
+        """Up to where each sealer has sealed and exported each log: nothing behind the slowest is trimmed."""
         return f"mg:{{{space}}}:sealed"
 
     def logs(self) -> list[str]:

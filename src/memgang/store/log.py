@@ -270,12 +270,12 @@ def change(shard: int, seq: int, fields: Mapping[bytes, bytes]) -> Event:
     place = f"a{shard:02x}-{seq}-0"
     at = _whole(fields.get(b"at", b""))
     try:
-        note = msgspec.json.decode(fields.get(b"n") or b"{}", type=_Note)
-        words = msgspec.json.decode(fields.get(b"n") or b"{}", type=dict[str, Any])
-        own = usage_of(words) if raw in _ENDS else NO_USAGE
+        text = fields.get(b"n") or b"{}"
+        note = _note(text)
+        own = usage_of(msgspec.json.decode(text, type=dict[str, Any])) if raw in _ENDS else NO_USAGE
     except msgspec.DecodeError as error:
         return _damaged(place, at, str(error))
-    if not raw or not all(isinstance(figure, int) for figure in msgspec.structs.astuple(own)):
+    if not raw or (own is not NO_USAGE and not all(isinstance(figure, int) for figure in msgspec.structs.astuple(own))):
         return _damaged(place, at, "no event, or its figures are not whole numbers")
     event = Event(
         id=place, at=at, run=note.run, raw=raw, op=op_of(raw, note.call), agent=who.rpartition("/")[2], who=who,
@@ -310,15 +310,19 @@ def change(shard: int, seq: int, fields: Mapping[bytes, bytes]) -> Event:
 def batch(shard: int, seq: int, fields: Mapping[bytes, bytes]) -> list[Event]:
     """One entry of the log of reads as its events; a batch or line that is not one of ours becomes ``damaged``."""
     place = f"h{shard:02x}-{seq}"
+    lines: list[Any]
     try:
-        lines = msgspec.msgpack.decode(fields.get(b"x", b""), type=list[Any])
-        contexts = msgspec.json.decode(fields.get(b"n", b""), type=list[tuple[str, str, str, str, str]])
+        contexts = _contexts(fields.get(b"n", b""))
+        try:
+            lines = _lines(fields.get(b"x", b""))
+        except msgspec.ValidationError:  # one of them is none of ours: one by one, so that the others are told
+            lines = msgspec.msgpack.decode(fields.get(b"x", b""), type=list[Any])
     except msgspec.DecodeError as error:
         return [_damaged(f"{place}-0", _whole(fields.get(b"at", b"")), str(error))]
     events = []
     for n, words in enumerate(lines):
         try:
-            line = msgspec.convert(words, _Line)
+            line = words if isinstance(words, _Line) else msgspec.convert(words, _Line)
             who, role, run, task, trace = contexts[line.context]
             usage = _usage(line.usage)
         except (msgspec.ValidationError, IndexError, ValueError) as error:
@@ -368,6 +372,11 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
     by: str = ""
     text: str = ""
     fn: str = ""
+
+
+_note = msgspec.json.Decoder(_Note).decode
+_contexts = msgspec.json.Decoder(list[tuple[str, str, str, str, str]]).decode
+_lines = msgspec.msgpack.Decoder(list[_Line]).decode
 
 
 def _usage(figures: list[int]) -> Usage:

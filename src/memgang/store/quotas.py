@@ -6,6 +6,7 @@ under way (`renew`). All keys of all limits are of shard 00; they expire when no
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Not yet: ask again after ``ms``, or when woken."""
+    """Not yet: ask again after ``ms``, or when woken. ``why`` is money: of its own, and nobody else is held up."""
 
     ms: int
     why: str
@@ -126,6 +127,27 @@ class Quota:
                                       [who, b"", lease_ms, sharer, *tickets[start:start + 1000]])
             sharers = int(reply[1])
         return sharers
+
+    async def tickets(self, wire: Wire) -> set[str]:
+        """The tickets of all who hold a place or money, or stand in the line."""
+        limit, money = self.keys.limit(self.name), self.keys.purse(self.purse)
+        try:
+            held = await asyncio.gather(*(wire.call("ZRANGE", key, 0, -1) for key in (f"{limit}:p", f"{limit}:q", f"{money}:r")))
+        except RedisError as error:
+            raise translated(error, "look after a limit") from error
+        return {ticket.decode() for tickets in held for ticket in tickets}
+
+    async def lapse(self, wire: Wire, tickets: Sequence[str]) -> None:
+        """The leases of these end now, and they leave the line: `admit` does the rest, as if their time had passed."""
+        limit, money = self.keys.limit(self.name), self.keys.purse(self.purse)
+        over = [word for ticket in tickets for word in (0, ticket)]
+        try:
+            await asyncio.gather(
+                wire.call("ZADD", f"{limit}:p", "XX", *over), wire.call("ZADD", f"{money}:r", "XX", *over),
+                wire.call("ZREM", f"{limit}:q", *tickets), wire.call("HDEL", limit, *(f"w:{ticket}" for ticket in tickets)))
+            await wire.call("SPUBLISH", self.channel, "moved")
+        except RedisError as error:
+            raise translated(error, "look after a limit") from error
 
 
 # ── the prefix gate ────────────────────────────────────────────────────────────────────────────

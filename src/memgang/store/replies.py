@@ -29,8 +29,18 @@ def word(words: Sequence[bytes], name: bytes) -> bytes:
 
 def written(words: Sequence[bytes]) -> int:
     """When an entry was written, in ms of the server's clock; 0 where it is not one of ours."""
-    at = word(words, b"at")
-    return int(at) if at.isdigit() else 0
+    return number(word(words, b"at")) or 0
+
+
+def number(text: bytes) -> int | None:
+    """A count as the server keeps it. None: it is none, whoever wrote it."""
+    # No longer than the server's own: Python refuses to read thousands of digits, and does so by an error.
+    return int(text) if text.isdigit() and len(text) <= 19 else None
+
+
+def shown(text: bytes) -> str:
+    """What somebody else has written, short enough to be told."""
+    return repr(text[:40].decode("utf-8", "replace")) + (f"... ({len(text):,} bytes)" if len(text) > 40 else "")
 
 
 async def walked(wire: Wire, command: str, key: str, *more: Argument) -> AsyncIterator[tuple[bytes, bytes]]:

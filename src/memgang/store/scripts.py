@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -56,7 +56,7 @@ async def _run(wire: Wire, name: str, keys: Sequence[str], args: Sequence[Argume
     return await _answer(wire, name, ("EVALSHA", _sources()[name][1], len(keys), *keys, *args))
 
 
-async def _answer(wire: Wire, name: str, command: Command, sent: asyncio.Future[Any] | None = None) -> list[Any]:
+async def _answer(wire: Wire, name: str, command: Command, sent: Awaitable[Any] | None = None) -> list[Any]:
     """The reply to a script; a server that has forgotten it is given it again."""
     try:
         try:
@@ -278,8 +278,8 @@ async def put(wire: Wire, command: Command, ref: Ref, size: int, sent: asyncio.F
 
 async def get(wire: Wire, keys: Keys, ref: Ref) -> Body | Literal["absent", "expired", "lost", "damaged"]:
     """A body by the server's clock, or why there is none."""
-    shard = keys.shard_of(ref.id)
-    reply = await _run(wire, "get", [*keys.head(shard), keys.record(ref), keys.body(ref)], ["", ""])
+    command: Command = ("EVALSHA", _sources()["get"][1], 4, *keys.head(keys.shard_of(ref.id)), keys.record(ref), keys.body(ref), "", "")
+    reply = await _answer(wire, "get", command, wire.read(ref, *command))
     try:
         return _body(reply)
     except (ValueError, AttributeError):  # no number, or a field that is not there

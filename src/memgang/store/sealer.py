@@ -1,9 +1,11 @@
 """The sealer: one process of a gang takes what is new in every log and seals it, behind the work and not in it.
 
-It is a role with a lease in the server, so that one process has the trouble; what makes two at once harmless is
-the lock of the files. A round reads what is new, forces it and its seal to disk, and then tells the janitor how far
-it came. Before it goes on from where it ended last time it looks whether the last sealed entry is still what it was:
-a server that was rolled back and has grown again since would otherwise pass unseen.
+It is a role with a lease in the server, so that one process has the trouble; what makes two at once harmless is the
+lock of the files. A host that has sealed before, and where the role is elsewhere now, goes on with its own chain all
+the same, only less often: else there would be a hole in it once the log is trimmed. A round reads what is new, forces
+it and its seal to disk, and then tells the janitor how far it came. Before it goes on from where it ended last time
+it looks whether the last sealed entry is still what it was: a server that was rolled back and has grown again since
+would otherwise pass unseen.
 """
 
 from __future__ import annotations
@@ -16,15 +18,18 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis.exceptions import OutOfMemoryError, RedisError
+import msgspec
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from memgang.errors import LogBroken, MemGangError, StoreUnavailable
+from memgang.errors import LogBroken, MemGangError, ServerUnfit, StoreUnavailable
 from memgang.settings import Settings
-from memgang.store import seals
+from memgang.store import sealmarks, seals
+from memgang.store.counters import Counter, count_of, wrong_kind
 from memgang.store.house import close_lock
+from memgang.store.janitor import KEEP_AT_LEAST_MS
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.process import incarnation
-from memgang.store.replies import pairs, translated, written
+from memgang.store.replies import number, pairs, translated, written
 from memgang.store.sealfile import SealFile, State
 from memgang.store.seals import Entry
 from memgang.store.wire import Wire
@@ -34,6 +39,10 @@ from memgang.store.wire import Wire
 SETTLED_MS = 2_000
 LOOK_S = 1.0
 LOCK_DEADLINE_S = 30.0
+
+# How far the chain of a host may lie behind while another one has the role.
+CATCH_UP_MS = 5 * 60_000
+assert CATCH_UP_MS < KEEP_AT_LEAST_MS, "the janitor would have to wait for every host that has not got the role"
 
 T = TypeVar("T")
 
@@ -50,7 +59,7 @@ async def keep_sealing(wire: Wire, keys: Keys, settings: Settings) -> None:
     while True:
         await asyncio.sleep(look_s)
         try:
-            if not await _ours(wire, keys, max(3 * settings.seal_ms, 5_000)):
+            if not await _ours(wire, keys, max(3 * settings.seal_ms, 5_000)) and not await _behind(wire, keys, files):
                 continue
             if time.monotonic() - last < between_s:
                 waiting = await _waiting(wire, keys, files.state)
@@ -68,8 +77,11 @@ async def keep_sealing(wire: Wire, keys: Keys, settings: Settings) -> None:
 async def seal_last(wire: Wire, keys: Keys, settings: Settings) -> None:
     """At the end of a process that has the role, or could: seal what is left, and give the role up."""
     try:
-        if await _ours(wire, keys, 5_000):
-            await seal_now(wire, keys, SealFile(settings, keys.space), settings)
+        files = SealFile(settings, keys.space)
+        ours = await _ours(wire, keys, 5_000)
+        if ours or await _behind(wire, keys, files):
+            await seal_now(wire, keys, files, settings)
+        if ours:
             await wire.call("DEL", Keys.sealer(keys.space))
     except (MemGangError, RedisError, OSError) as error:
         _log.warning("the end of the log of space %s is not sealed: %s", keys.space, error)
@@ -82,6 +94,7 @@ async def seal_now(wire: Wire, keys: Keys, files: SealFile, settings: Settings, 
         ConfigError: the extra with the signatures is not installed.
         LogBroken: the seal file, its key or an export was changed; nothing is added to it.
         StoreUnavailable: the server does not answer. OSError: the disk does not take it.
+        ServerUnfit: a counter of the server is no number any more; all that is there was sealed nevertheless.
     """
     seals.need_library()
     try:
@@ -91,7 +104,12 @@ async def seal_now(wire: Wire, keys: Keys, files: SealFile, settings: Settings, 
             count, more = await _locked_round(wire, keys, files, settings, settled_ms)
             sealed += count
             if not more:
-                return sealed
+                break
+        wrong = [counter.wrong for counter in (await _counters(wire, keys)).values() if counter.wrong]
+        if wrong:
+            more_of_it = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            raise ServerUnfit(f"{sealed:,} entries were sealed, but {wrong[0]}{more_of_it}")
+        return sealed
     except RedisError as error:
         raise translated(error, "seal the log") from error
 
@@ -125,10 +143,13 @@ async def _round(wire: Wire, keys: Keys, files: SealFile, settings: Settings, se
         await wire.call("SET", STORE_ID, secrets.token_hex(16), "NX")
     epoch, server_ms, mark = await facts(wire, keys)
     private = await _through(files.private)
-    mine = f"n:{seals.fingerprint(seals.public_of(private))}".encode()
+    mine = seals.fingerprint(seals.public_of(private))
+    if sealmarks.field_of(mine).encode() not in (mark or {}):
+        # Before the first page is read: else the janitor, who knows only of others, may trim what stands on the second.
+        await _announce(wire, keys, mine, sealmarks.Told(server_ms))
     opened, begins, upto = "", dict[str, int](), dict(now.upto)
-    told = mark.get(mine, b"")
-    if (made := int(told) if told.isdigit() else 0) > now.n:  # no number: somebody wrote over it, and it tells nothing
+    # No number: somebody wrote over it, and it tells nothing.
+    if (made := number((mark or {}).get(f"n:{mine}".encode(), b"")) or 0) > now.n:
         opened = f"the seal file ended at seal {now.n}, and {made} had been made: its end was cut off"
     if now.n == 0 and not opened:
         opened = "first"
@@ -146,17 +167,31 @@ async def _round(wire: Wire, keys: Keys, files: SealFile, settings: Settings, se
     taken = {log: entries for log, page in zip(names, pages, strict=True) if (entries := _settled(page, server_ms, settled_ms))}
     if taken or opened:
         await _through(lambda: files.append(taken, epoch=epoch, at=server_ms, opened=opened, begins=begins))
-    await _tell(wire, keys, files.state, mine)
+    await _tell(wire, keys, files.state, mine, server_ms)
     await _through(files.anchored)
     return sum(map(len, taken.values())), any(len(e) >= settings.seal_entries for e in taken.values())
 
 
-async def facts(wire: Wire, keys: Keys) -> tuple[str, int, dict[bytes, bytes]]:
-    """The epoch of the data, the server's time in ms, and what the janitor was told last."""
-    asked = [wire.call("GET", STORE_ID), wire.call("TIME"), wire.call("HGETALL", Keys.sealed(keys.space))]
-    store_id, (seconds, micros), flat = await asyncio.gather(*asked)
+async def facts(wire: Wire, keys: Keys) -> tuple[str, int, dict[bytes, bytes] | None]:
+    """The epoch of the data, the server's time in ms, and what the sealers told last; None: something else stands there."""
+    asked = [wire.call("GET", STORE_ID), wire.call("TIME"), _mark(wire, keys)]
+    store_id, (seconds, micros), mark = await asyncio.gather(*asked)
     epoch = seals.epoch_of(store_id or b"", keys.secret)
-    return epoch, int(seconds) * 1000 + int(micros) // 1000, dict(pairs(flat))
+    return epoch, int(seconds) * 1000 + int(micros) // 1000, mark
+
+
+async def _mark(wire: Wire, keys: Keys) -> dict[bytes, bytes] | None:
+    try:
+        return dict(pairs(await wire.call("HGETALL", Keys.sealed(keys.space))))
+    except ResponseError as error:
+        if wrong_kind(error):
+            return None
+        raise
+
+
+async def _counters(wire: Wire, keys: Keys) -> dict[str, Counter]:
+    logs = keys.logs()
+    return dict(zip(logs, await asyncio.gather(*(count_of(wire, keys, log) for log in logs)), strict=True))
 
 
 def _settled(page: list[Any], now: int, settled_ms: int) -> list[Entry]:
@@ -172,15 +207,15 @@ def _settled(page: list[Any], now: int, settled_ms: int) -> list[Entry]:
 async def _forks(wire: Wire, keys: Keys, files: SealFile, now: State) -> dict[str, int]:
     """For each log whose last sealed entry is not what it was: the first sealed seq that differs."""
     logs = [log for log in keys.logs() if log in now.tails]
-    asked = [call for log in logs for call in (
-        wire.call("XRANGE", keys.log(log), f"{now.upto[log]}-0", f"{now.upto[log]}-0"),
-        wire.call("HGET", keys.at(int(log[1:], 16), "u"), counter_of(log)))]
-    replies = await asyncio.gather(*asked)
+    asked = [wire.call("XRANGE", keys.log(log), f"{now.upto[log]}-0", f"{now.upto[log]}-0") for log in logs]
+    counters, *replies = await asyncio.gather(_counters(wire, keys), *asked)
     forks = {}
-    for log, found, counter in zip(logs, replies[::2], replies[1::2], strict=True):
+    for log, found in zip(logs, replies, strict=True):
         same = found and seals.leaf(log, (found[0][0], found[0][1])).hex() == now.tails[log]
         # Absent, and yet counted: trimmed, or removed, which whoever verifies tells apart. Nothing new stands there.
-        gone = not found and int(counter or 0) >= now.upto[log]
+        # Without a counter it cannot be told from rolled back; whoever verifies is told of both, so nothing is claimed here.
+        count = counters[log].value
+        gone = not found and (count is None or count >= now.upto[log])
         if not same and not gone:
             forks[log] = await _fork(wire, keys, files, now, log)
     return forks
@@ -207,18 +242,24 @@ async def _fork(wire: Wire, keys: Keys, files: SealFile, now: State, log: str) -
     return fork
 
 
-def counter_of(log: str) -> str:
-    """The field of the totals that counts the entries of a log."""
-    return "seq" if log[0] == "a" else "reads_seq"
+async def _tell(wire: Wire, keys: Keys, state: State, mine: str, now: int) -> None:
+    """Tell the janitor, and whoever verifies, how far it is sealed with this key. Only after the files are on disk."""
+    await _announce(wire, keys, mine, sealmarks.Told(now, state.upto), f"n:{mine}", state.n)
 
 
-async def _tell(wire: Wire, keys: Keys, state: State, mine: bytes) -> None:
-    """Tell the janitor, and whoever verifies, how far it is sealed. Only after the files are on disk."""
-    facts: list[Any] = [mine, state.n, "epoch", state.epoch]
-    for log in keys.logs():
-        facts += [log, state.upto.get(log, 0)]
+async def _announce(wire: Wire, keys: Keys, mine: str, told: sealmarks.Told, *more: str | int) -> None:
     with contextlib.suppress(OutOfMemoryError):  # a full server: told the next time, and trimmed the later
-        await wire.call("HSET", Keys.sealed(keys.space), *facts)
+        await wire.call("HSET", Keys.sealed(keys.space), sealmarks.field_of(mine), msgspec.json.encode(told), *more)
+
+
+async def _behind(wire: Wire, keys: Keys, files: SealFile) -> bool:
+    """Whether there is a chain on this host, and no process here has gone on with it for a while."""
+    if not files.exists():
+        return False
+    field = sealmarks.field_of(seals.fingerprint(files.public()))
+    (seconds, _), words = await asyncio.gather(wire.call("TIME"), wire.call("HGET", Keys.sealed(keys.space), field))
+    told = sealmarks.told(words or b"") or sealmarks.Told()
+    return abs(int(seconds) * 1000 - told.at) >= CATCH_UP_MS  # far ahead: the clock stepped back, or it was made up
 
 
 async def _ours(wire: Wire, keys: Keys, lease_ms: int) -> bool:
@@ -238,5 +279,5 @@ async def _ours(wire: Wire, keys: Keys, lease_ms: int) -> bool:
 async def _waiting(wire: Wire, keys: Keys, state: State) -> int:
     """How many entries are not sealed yet."""
     counts = await asyncio.gather(*(wire.call("HMGET", keys.at(s, "u"), "seq", "reads_seq") for s in range(keys.shards)))
-    found = zip(keys.logs(), (int(count or 0) for pair in counts for count in pair), strict=True)
+    found = zip(keys.logs(), (number(count or b"") or 0 for pair in counts for count in pair), strict=True)
     return sum(max(0, count - state.upto.get(log, 0)) for log, count in found)

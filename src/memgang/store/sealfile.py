@@ -6,6 +6,8 @@
         key  key.pub      Ed25519, made with the first seal; the private half is 0600
         lock              held while something is written
 
+Both kinds go on in a new part when they are large (`rolled.py`); here they are one file each.
+
 The order of writing is the whole of crash safety. The export first, then the seal that speaks for it: bytes
 behind the last seal are the rest of a round that did not end, and the next round cuts them off and writes them
 again. A seal without its newline is such a rest too. So a kill at any step loses nothing and doubles nothing.
@@ -25,10 +27,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from memgang.errors import LogBroken, StoreUnavailable
+from memgang.errors import ConfigError, LogBroken, StoreUnavailable
 from memgang.settings import Settings
 from memgang.store import seals
 from memgang.store.house import close_lock, open_lock, private_directory, try_lock, write_private
+from memgang.store.replies import shown
+from memgang.store.rolled import Rolled
 from memgang.store.seals import Entry, Seal, Segment
 
 _ANCHOR_TAIL = 1 << 16
@@ -76,6 +80,7 @@ class SealFile:
         self.root = settings.state_dir.expanduser().absolute() / "seals" / space
         self.seals, self.key_file = self.root / "seals.jsonl", self.root / "key"
         self.public_file = self.root / "key.pub"
+        self.chain = Rolled(self.seals)
         self.anchor = settings.seal_anchor
         self.state = State()
         self._reading = threading.Lock()  # `older` is asked for many logs at once, each in a thread
@@ -87,7 +92,7 @@ class SealFile:
 
     def exists(self) -> bool:
         """Whether anything was ever sealed here."""
-        return self.seals.exists()
+        return self.seals.exists() or bool(self.chain.ends())
 
     # ── keys ──────────────────────────────────────────────────────────────────────────────────
 
@@ -128,6 +133,8 @@ class SealFile:
             return seals.parse_public(self.public_file.read_text("ascii", "replace"))
         except OSError as error:
             raise LogBroken(f"the public key {self.public_file} cannot be read: {error.strerror}") from error
+        except ConfigError as error:
+            raise LogBroken(f"in {self.public_file}: {error}") from error
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────
 
@@ -137,12 +144,15 @@ class SealFile:
         Raises:
             LogBroken: a line is no seal, or does not follow the one before it. Signatures are not verified here.
         """
-        size = self.seals.stat().st_size if self.exists() else 0
+        size = self.chain.size()
         if size < self._folded:
             self.state, self._folded = State(), 0
         if size > self._folded:
             for line in self.lines(self._folded):
-                seal, _, _ = seals.opened(line)
+                try:
+                    seal, _, _ = seals.opened(line)
+                except LogBroken as error:
+                    raise LogBroken(f"{self.seals}: behind seal {self.state.n} stands {shown(line.rstrip())}: {error}") from error
                 if seal.n != self.state.n + 1 or seal.prev != self.state.head or seal.space != self.space:
                     raise LogBroken(f"{self.seals}: behind seal {self.state.n} stands seal {seal.n} of space "
                                     f"{seal.space!r}, which does not follow it")
@@ -152,12 +162,15 @@ class SealFile:
 
     def lines(self, start: int = 0) -> Iterator[bytes]:
         """The whole lines of the seal file, from a place in bytes."""
-        if self.exists():
-            with self.seals.open("rb") as file:
-                file.seek(start)
-                for line in file:
-                    if line.endswith(b"\n"):
-                        yield line
+        return self.chain.lines(start)
+
+    def torn(self) -> bool:
+        """Whether the seal file ends in the middle of a line."""
+        with contextlib.suppress(FileNotFoundError), self.seals.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            return file.read() not in (b"", b"\n")
+        return False
 
     def sealed(self, segment: Segment) -> list[Entry]:
         """The entries of a segment, from the export.
@@ -166,9 +179,7 @@ class SealFile:
             LogBroken: the export is not there, too short, or not of this form.
         """
         try:
-            with self.export(segment.log).open("rb") as file:
-                file.seek(segment.start)
-                body = file.read(segment.size)
+            body = Rolled(self.export(segment.log)).read(segment.start, segment.size)
         except OSError as error:
             raise LogBroken(f"{self.export(segment.log)} cannot be read: {error.strerror}") from error
         if len(body) < segment.size:
@@ -228,9 +239,9 @@ class SealFile:
         seal = Seal(now.n + 1, now.head, self.space, seals.fingerprint(seals.public_of(private)), epoch,
                     now.gen + bool(opened), at, tuple(segments), opened, dict(begins or {}))
         for log, body in parts.items():
-            _write(self.export(log), now.ends.get(log, 0), body)
+            Rolled(self.export(log)).write(now.ends.get(log, 0), body)
         line = seals.signed(seal, private)
-        _write(self.seals, self._folded, line)
+        self.chain.write(self._folded, line)
         now.take(seal, line)
         self._folded += len(line)
         return seal
@@ -255,35 +266,6 @@ class SealFile:
                 os.fsync(fd)
         finally:
             os.close(fd)
-
-
-def _write(path: Path, start: int, body: bytes) -> None:
-    """Append at a known place and force it to disk; what a killed writer left behind that place goes."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        size = os.fstat(fd).st_size
-        if size < start:
-            raise LogBroken(f"{path} ends at {size:,} bytes, and was written up to {start:,}")
-        os.fchmod(fd, 0o600)
-        if size > start:
-            os.ftruncate(fd, start)
-        try:
-            done = 0
-            while done < len(body):
-                done += os.pwrite(fd, body[done:], start + done)
-            os.fsync(fd)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(fd, start)  # a full disk: half a line is worth nothing
-            raise
-    finally:
-        os.close(fd)
-    if size == 0:  # perhaps a new file: its name has to last too
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 # ── entries as lines ──────────────────────────────────────────────────────────────────────────────

@@ -153,11 +153,13 @@ def opened(line: bytes) -> tuple[Seal, bytes, bytes]:
     try:
         whole = msgspec.json.decode(line, type=Line)
         seal = msgspec.json.decode(whole.seal, type=Seal)
+        if seal.v != VERSION:
+            raise ValueError(f"it is of version {seal.v}, and this program knows version {VERSION} only")
         # All of the line is signed: nothing may stand beside the seal that a reader could take for part of it.
         if msgspec.json.encode(whole) != line.rstrip(b"\n"):
             raise ValueError("it holds more than a seal")
         return seal, bytes(whole.seal), bytes.fromhex(whole.sig)
-    except (msgspec.MsgspecError, ValueError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # the last: brackets, thousands deep
         raise LogBroken(f"a line of the seal file is not a seal: {error}") from error
 
 

@@ -14,13 +14,14 @@ import msgspec
 from redis.exceptions import RedisError
 
 from memgang.settings import Settings
+from memgang.store.counters import count_of
 from memgang.store.keys import Keys
 from memgang.store.replies import translated
 from memgang.store.sealer import facts
 from memgang.store.sealfile import SealFile, State
 from memgang.store.seals import Finding, Segment
 from memgang.store.verify_files import anchors, exports, marks, read_chain
-from memgang.store.verify_log import LogCheck, count_of
+from memgang.store.verify_log import LogCheck
 from memgang.store.wire import Wire
 
 
@@ -50,7 +51,7 @@ async def verify(
         chain = await asyncio.to_thread(read_chain, files, key)
         totals.seals, totals.sealed = len(chain.trusted), sum(s.count for seal in chain.trusted for s in seal.segments)
         totals.key = chain.trusted[-1].key if chain.trusted else ""
-        for finding in (*chain.findings, *anchors(files, chain), *marks(files, chain, mark)):
+        for finding in (*chain.findings, *anchors(files, chain, key), *marks(files, chain, mark, Keys.sealed(keys.space))):
             yield finding
         state = chain.state
         if state.n and state.epoch != epoch:

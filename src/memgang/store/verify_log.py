@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from redis.exceptions import ResponseError
+
 from memgang.settings import Settings
 from memgang.store import seals
+from memgang.store.counters import Counter, count_of, wrong_kind
 from memgang.store.janitor import KEEP_AT_LEAST_MS
 from memgang.store.keys import Keys
-from memgang.store.replies import word, written
-from memgang.store.sealer import counter_of
+from memgang.store.replies import number, word, written
 from memgang.store.sealfile import Piece, SealFile, State
 from memgang.store.seals import Entry, Finding, Segment
 from memgang.store.wire import Wire
@@ -19,16 +21,11 @@ PAGE = 1_000
 NOT_THERE = "not there any more, and nothing sealed says what they were"
 
 
-async def count_of(wire: Wire, keys: Keys, log: str) -> int:
-    """How many entries the scripts have counted in a log."""
-    return int(await wire.call("HGET", keys.at(int(log[1:], 16), "u"), counter_of(log)) or 0)
-
-
 class LogCheck:
     """One log while it is verified."""
 
     def __init__(self, wire: Wire, keys: Keys, files: SealFile, settings: Settings, log: str, state: State, now: int,
-                 counted: int, broken: set[Segment]) -> None:
+                 counted: Counter, broken: set[Segment]) -> None:
         self.wire, self.keys, self.files, self.settings = wire, keys, files, settings
         self.log, self.key, self.now, self.counted, self.broken = log, keys.log(log), now, counted, broken
         self.pieces, self.upto = state.pieces.get(log, []), state.upto.get(log, 0)
@@ -38,6 +35,16 @@ class LogCheck:
         self._trimmed: tuple[int, int] | None = None  # the last seq that is not there any more at the beginning, and its time
 
     async def findings(self) -> AsyncIterator[Finding]:
+        """All that is wrong with this log; where something else stands in its place, that."""
+        try:
+            async for finding in self._findings():
+                yield finding
+        except ResponseError as error:
+            if not wrong_kind(error):
+                raise
+            yield self._tell("replaced", 0, 0, f"under {self.key} stands no log but something else")
+
+    async def _findings(self) -> AsyncIterator[Finding]:
         """Sealed pieces in order, then what is not sealed, then the ends."""
         seen = 0
         for piece in self.pieces:
@@ -118,11 +125,10 @@ class LogCheck:
             return []
         found = []
         for ident, words in entries:
-            source, _, number = word(words, b"id").rpartition(b"#")
-            if not number.isdigit():
+            source, _, digits = word(words, b"id").rpartition(b"#")
+            if (n := number(digits)) is None:
                 continue
-            n, before = int(number), self._batches.get(source)
-            seq = seals.seq_of(ident)
+            before, seq = self._batches.get(source), seals.seq_of(ident)
             if before is not None and n <= before:
                 found.append(self._tell("batch", seq, seq, f"batch {n} of {source.decode('utf-8', 'replace')} is in the log twice"))
             elif before is not None and n > before + 1:
@@ -133,15 +139,20 @@ class LogCheck:
 
     async def _ends(self, last: int) -> list[Finding]:
         found = []
-        counter = await count_of(self.wire, self.keys, self.log)
+        now = await count_of(self.wire, self.keys, self.log)
+        if wrong := now.wrong or self.counted.wrong:
+            found.append(self._tell("counter", 0, 0, wrong))
+        # Without a counter the log itself has to say how far it came, and then its end rests on the seals alone.
+        counter = now.value if now.value is not None else max(last, self.upto)
+        counted = self.counted.value if self.counted.value is not None else last
         if counter < self.upto:
             found.append(self._tell("rolled-back", counter + 1, self.upto, f"sealed up to {self.upto}, and the server counts "
                                     f"only {counter}: it holds an older state"))
-        elif last < self.counted:
+        elif last < counted:
             if self.sealing or last or not await self.wire.call("EXISTS", self.key):  # only what is sealed is trimmed to the end
-                found.append(self._tell("truncated", last + 1, self.counted, f"counted {self.counted}, and the log ends with {last}"))
+                found.append(self._tell("truncated", last + 1, counted, f"counted {counted}, and the log ends with {last}"))
             else:
-                found.append(Finding("note", "start", self.log, 1, self.counted, NOT_THERE))
+                found.append(Finding("note", "start", self.log, 1, counted, NOT_THERE))
         if last > counter >= self.upto:
             found.append(self._tell("counter", counter + 1, last, f"the log ends with {last}, and the server counts only {counter}"))
         if self._trimmed and not self._may_be_trimmed(*self._trimmed, counter):
@@ -162,7 +173,8 @@ class LogCheck:
         first, last = await asyncio.gather(
             self.wire.call("XRANGE", self.key, "-", "+", "COUNT", 1), self.wire.call("XREVRANGE", self.key, "+", "-", "COUNT", 1))
         if not first or not last:
-            counter = await count_of(self.wire, self.keys, self.log)
+            count = (await count_of(self.wire, self.keys, self.log)).value
+            counter = count if count is not None else self.upto
             return counter + 1, counter
         return seals.seq_of(first[0][0]), seals.seq_of(last[0][0])
 

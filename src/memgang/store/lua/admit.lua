@@ -4,7 +4,7 @@
 -- ARGV[1] who  ARGV[2] note  ARGV[3] ticket  ARGV[4] lease ms  ARGV[5] most places  ARGV[6] most requests  ARGV[7] most tokens, each 0: no limit
 --     ARGV[8] window ms  ARGV[9] tokens it will use  ARGV[10] most micro-dollars of all  ARGV[11] most of one agent, each '': no limit
 --     ARGV[12] micro-dollars it may cost  ARGV[13] payer  ARGV[14] agent, '': not counted by agent  ARGV[15] what the payer has paid in all  ARGV[16] for this agent in all
--- Returns {'admitted', left to spend or -1} | {'wait', ms, why: paused | places | requests | tokens | money | line}
+-- Returns {'admitted', left to spend or -1} | {'wait', ms, why: paused | places | requests | tokens | money | line}, money where it waits for its own
 --       | {'broke', 'all' | 'agent', paid, reserved, limit}
 local limit, ticket, lease = KEYS[3], ARGV[3], tonumber(ARGV[4])
 local most_places, most_requests, most_tokens, span = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -30,6 +30,9 @@ if redis.call('ZSCORE', KEYS[5], ticket) then return {'admitted', left} end   --
 local wait, why = 0, ''
 local function hold_on(ms, what) if ms > wait then wait, why = ms, what end end
 
+-- Who waits for money that its own purse or agent has reserved could begin with nothing else: the line is not held up by it,
+-- but for those who would spend that same money. It keeps its place in the line for when the money is there.
+local purse, own = name(KEYS[7]), ''
 for i, cap in ipairs({ARGV[10], ARGV[11]}) do
   if cap ~= '' then
     local whose = i == 2 and ':' .. agent or ''
@@ -38,7 +41,9 @@ for i, cap in ipairs({ARGV[10], ARGV[11]}) do
     if spent + cost > cap then
       out_of_line()
       return {'broke', i == 2 and 'agent' or 'all', spent, held, cap} end
-    if spent + held + cost > cap then hold_on(2000, 'money') end  -- what is reserved may turn out cheaper
+    if spent + held + cost > cap then                             -- what is reserved may turn out cheaper
+      hold_on(2000, 'money'); own = purse .. whose
+    end
     if left < 0 or cap - spent - held - cost < left then left = math.max(cap - spent - held - cost, 0) end
   end
 end
@@ -85,16 +90,24 @@ end
 local ahead = false
 for _, other in ipairs(redis.call('ZRANGE', KEYS[6], 0, -1)) do
   if other == ticket then break end
-  local till = num(redis.call('HGET', limit, 'w:' .. other))
-  if till >= now and till <= now + 120000 then ahead = true; break end
-  redis.call('ZREM', KEYS[6], other); redis.call('HDEL', limit, 'w:' .. other)   -- it did not ask again in time
+  local till, of = string.match(redis.call('HGET', limit, 'w:' .. other) or '', '^(%d+) ?(.*)$')
+  if num(till) >= now and num(till) <= now + 120000 then
+    if of == '' then ahead = true; break end
+    if left >= 0 and (of == purse or of == purse .. ':' .. agent) then
+      ahead = true
+      if own == '' then own = of end                              -- and those behind do not wait for us
+    end
+  else
+    redis.call('ZREM', KEYS[6], other); redis.call('HDEL', limit, 'w:' .. other)   -- it did not ask again in time
+  end
 end
 
 if wait > 0 or ahead then
   if wait == 0 then wait, why = 2000, 'line' end
+  if own ~= '' and why ~= 'paused' then why = 'money' end
   if wait > 30000 then wait = 30000 end
   redis.call('ZADD', KEYS[6], 'NX', redis.call('HINCRBY', limit, 'line', 1), ticket)
-  redis.call('HSET', limit, 'w:' .. ticket, now + wait + 3000)
+  redis.call('HSET', limit, 'w:' .. ticket, string.format('%.0f %s', now + wait + 3000, own))
   redis.call('PEXPIRE', KEYS[6], 600000); redis.call('PEXPIRE', limit, math.max(600000, rest + 60000))
   return {'wait', wait, why}
 end
