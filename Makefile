@@ -69,7 +69,7 @@ bench: $(VENV)/.bench
 	    */summary_quality.py) test -d "$(QMSUM)" || { \
 	      echo "left out: make bench QMSUM=folder names the meetings of the QMSum data set"; continue; }; set -- "$(QMSUM)";; \
 	    *) set --;; \
-	  esac; $(RUN)/python "$$script" "$$@" || exit 1; done
+	  esac; $(RUN)/python "$$script" "$$@" $(ARGS) || exit 1; done
 
 docs: $(VENV)/.dev
 	$(RUN)/python docs/generate.py

@@ -11,6 +11,8 @@ from typing import Any, get_args, get_type_hints
 
 import typer
 
+import benchmarks_page
+import eviction_page
 from memgang import errors, settings
 from memgang.doors.cli import app
 from memgang.store import scripts
@@ -48,6 +50,9 @@ SETTINGS = {
     "body_bytes_max": "The largest body; over it, TooLarge.",
     "budget_bytes": "How many bytes the space may hold; 0: no limit of its own.",
     "verify": "Check the bytes of a body against its id at every read, or at the first in a process.",
+    "host_tier": "What processes of one host have read or written is read there again without asking the server; or not.",
+    "host_dir": "Where that lies; without it in shared memory, or where there is none in the directory for temporary files.",
+    "host_bytes": "How many bytes it may take; 0: 1 GiB. Never more than a quarter of what is free there.",
     "audit": "Reads are logged in batches, or before each returns.",
     "flush_ms": "How long an event waits for its batch at most.",
     "flush_events": "How many events make a batch.",
@@ -165,7 +170,7 @@ def promises_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page, "settings.md": settings_page, "errors.md": errors_page, "scripts.md": scripts_page,
-    "promises.md": promises_page}
+    "promises.md": promises_page, "eviction.md": eviction_page.page} | benchmarks_page.pages()
 
 
 def main() -> int:

@@ -21,9 +21,9 @@ PROMISES = {
                    "leader's death, at once where its death can be proved on the same host, within one poll of a lost wake-up.",
     "P5 Durability": "What was acknowledged survives kill -9 of the server (append-only file, `everysec`); a power failure may cost "
                      "the last second. Without persistence nothing survives, and the space comes back empty and correct.",
-    "P6 Audit": "Every acknowledged change has its line, written by the same atomic step. Of reads at most one flush interval is "
-                "lost with a killed process, none with `audit=\"strict\"`. What is sealed cannot be edited, removed, cut off or "
-                "rolled back unseen.",
+    "P6 Audit": "Every acknowledged change has its line, written by the same atomic step. Reads of a killed process are written by "
+                "others of its host; with the host itself at most one flush interval is lost, none with `audit=\"strict\"`. "
+                "What is sealed cannot be edited, removed, cut off or rolled back unseen.",
     "P9 Freshness": "A remembered read is used only while what it read is unchanged. What was forgotten or has expired is not "
                     "handed out.",
 }
@@ -44,6 +44,12 @@ LINES = {
     "A18": "Memory is full: new work is refused before it writes, running work can end",
     "A19": "The network swallows everything without a word",
     "A21": "The disk is full: a clear error, reads go on, no silent loss",
+    "A3": "What killed processes left in shared memory is removed by whoever comes next",
+    "A22": "A flipped bit is seen, whoever flipped it, and never handed out",
+    "A25": "A process stopped inside a write of the host tier holds up nobody",
+    "A26": "The host tier is full: the oldest go, and nothing fails",
+    "A27": "Readers and writers of the host tier are killed: it stays whole",
+    "A28": "Nobody reads a host tier that nobody can vouch for",
     "A23": "Workers are killed while a gang maps, shuffles and reduces: the output is the same",
     "A24": "SIGTERM gives up what is led at once",
     "A29": "The whole suite on Valkey and on Redis 7.0",
@@ -51,6 +57,7 @@ LINES = {
     "B2": "Operations on one key are linearizable",
     "B3": "The space does what a dictionary would",
     "B4": "The protocol as a step function, simulated with losses, pauses, deaths and clock jumps",
+    "B12": "What is forgotten is gone on its host at once, on others within a second",
     "B5": "The Lua scripts do what the model does",
     "B6": "Totals are exact, and a budget is kept to within one object",
     "B7": "What was forgotten is nowhere",

@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "errors sentences",
         "model settings",
         "codec",
-        "canonical",
+        "canonical eviction",
         "versions",
         "engines llms readers",
         "store",

@@ -198,7 +198,7 @@ async def test_find_filters_and_goes_on_where_it_stopped(space: Space) -> None:
 
 async def test_bytes_that_are_not_their_id_are_never_handed_out(opened: Callable[..., Any]) -> None:
     """A changed byte in the server is an IntegrityError, not another value."""
-    async with opened() as writer, opened() as reader:
+    async with opened(host_tier="off") as writer, opened(host_tier="off") as reader:
         ref = await writer.put("hello")
         store = writer.store
         await store.wire.call("SET", store.keys.body(ref), b"jello")

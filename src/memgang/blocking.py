@@ -75,7 +75,9 @@ class BlockingSpace:
         return self._wait(self._space.put_many(values, ttl=ttl, tags=tags, kind=kind))
 
     def get(self, ref: str, type: Any = None) -> Any:
-        """See `Space.get`."""
+        """See `Space.get`. What this host has is read in the caller's own thread."""
+        if isinstance(ref, Ref) and (found := self._space.get_at_hand(ref, type, self._loop)) is not None:
+            return found[0]
         return self._wait(self._space.get(ref, type))
 
     def get_many(self, refs: Sequence[str], type: Any = None) -> list[Any]:

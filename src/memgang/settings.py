@@ -91,6 +91,11 @@ class Settings:
     budget_bytes: int = 0  # of the space; 0: none
     verify: Literal["always", "once"] = "once"
 
+    # The host tier: what processes of this host read without asking the server
+    host_tier: Literal["auto", "off"] = "auto"
+    host_dir: Path | None = None  # None: shared memory, else the directory for temporary files
+    host_bytes: int = 0  # of one space; 0: 1 GiB. Never more than a quarter of what is free there
+
     # The log
     audit: Literal["batched", "strict"] = "batched"
     flush_ms: int = 50
@@ -132,8 +137,9 @@ class Settings:
                 f"inline_bytes_max={self.inline_bytes_max} must be between 0 and part_bytes={self.part_bytes}")
         if self.flush_events > 1_000:
             raise ConfigError(f"flush_events={self.flush_events} must be at most 1000: a batch is one log entry")
-        if self.budget_bytes < 0:
-            raise ConfigError(f"budget_bytes={self.budget_bytes} must be 0 (none) or more")
+        for name in ("budget_bytes", "host_bytes"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be 0 (none) or more")
         for name, kind in get_type_hints(Settings).items():
             allowed = [a for a in get_args(kind) if isinstance(a, str)]
             if allowed and getattr(self, name) not in allowed:
@@ -157,7 +163,7 @@ class Settings:
         values.setdefault("openai_base_url", os.environ.get("OPENAI_BASE_URL") or None)
         values.setdefault("openai_api_key", os.environ.get("OPENAI_API_KEY") or None)
         values.update({name: value for name, value in given.items() if value is not None})
-        for name in ("state_dir", "runtime_dir", "prices", "seal_anchor"):
+        for name in ("state_dir", "runtime_dir", "prices", "seal_anchor", "host_dir"):
             if isinstance(values.get(name), str):
                 values[name] = Path(values[name])
         return cls(**values)

@@ -27,7 +27,8 @@ from tests.gates import Gate, raws, ready, until
 
 
 def settings(folder: Path, **more: Any) -> dict[str, Any]:
-    return {"space": "chaos", "runtime_dir": folder / "run", "lease_ms": 1000, "beat_ms": 250, **more}
+    # Without a host tier: what is tested here is what goes over the connection.
+    return {"space": "chaos", "runtime_dir": folder / "run", "lease_ms": 1000, "beat_ms": 250, "host_tier": "off", **more}
 
 
 def verdict(server: PrivateServer) -> list[str]:

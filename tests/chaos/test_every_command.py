@@ -29,7 +29,8 @@ from tests.gates import ready
 
 BIG = 100_000  # bytes: laid under a key of its own first
 HUGE = 300_000  # in parts of 128 KiB
-QUIET: dict[str, Any] = dict(janitor_ms=3_600_000, flush_ms=3_600_000, lease_ms=600, beat_ms=150, attempts=99, part_bytes=131_072)
+QUIET: dict[str, Any] = dict(
+    host_tier="off", janitor_ms=3_600_000, flush_ms=3_600_000, lease_ms=600, beat_ms=150, attempts=99, part_bytes=131_072)
 VERBS = ["put", "put_big", "put_huge", "put_named", "get", "get_huge", "forget", "name", "recall", "recall_big", "hit", "flush",
          "pin", "look", "open"]
 

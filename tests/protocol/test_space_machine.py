@@ -100,6 +100,7 @@ class SpaceMachine(RuleBasedStateMachine):
         store = self.space.store
         self.run(_sent(store, ("HSET", store.keys.record(ref), "expires", 1),
                        ("ZADD", store.keys.at(store.keys.shard_of(ref.id), "x"), 1, ref.id)))
+        store.tier.take_out([ref.id])  # an hour would have ended it here too
         with pytest.raises(UnknownReference):
             self.run(self.space.get(ref))
         self._drop(ref)

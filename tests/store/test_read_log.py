@@ -1,4 +1,4 @@
-"""The log of reads under kill -9 and restarts of the server: what is missing, what is there twice."""
+"""The log of reads under kill -9 and restarts of the server: nothing is missing, and nothing there twice."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 
 import memgang
 from memgang import sealing
+from memgang.store.events import written_for_the_dead
 
 SEED = int(os.environ.get("MEMGANG_SEED") or random.randrange(1 << 30))
 ROUNDS = 20 if os.environ.get("MEMGANG_SOAK") else 3
@@ -57,24 +58,22 @@ async def reads(space: memgang.Space) -> int:
 
 @pytest.mark.catalogue("B14")
 @pytest.mark.parametrize("audit", ["strict", "batched"])
-async def test_a_killed_process_loses_one_flush_interval_of_reads_and_none_when_strict(
+async def test_a_killed_process_loses_no_read_for_others_of_its_host_write_what_it_had_not(
     opened: Callable[..., Any], space_name: str, audit: str,
 ) -> None:
-    """What was read and told before the last interval is in the log, once; the numbers of the batches have no hole."""
+    """What was read and told is in the log, once; the numbers of the batches have no hole."""
     print(f"MEMGANG_SEED={SEED}")
     chance = random.Random(SEED)
     async with opened() as space:
-        logged = 0
+        logged = behind = 0
         for _ in range(ROUNDS):
             said = await read_then_killed(space_name, audit, chance.uniform(0.1, 0.4) if audit == "strict" else chance.uniform(0.8, 1.0))
+            left = await written_for_the_dead(space.store.wire, space.store.keys, space.store.home.rings)
             new = await reads(space) - logged
             logged += new
-            if audit == "strict":
-                assert len(said) <= new <= len(said) + 1
-            else:
-                # An interval is 20 ms; a machine that is busy may be late with it by half a second.
-                due = [n for n, at in said if at < said[-1][1] - 0.5]
-                assert 0 < len(due) <= new <= len(said) + 1
+            assert len(said) <= new <= len(said) + 1  # one may have been read, and not told
+            behind += left
+        assert audit == "strict" or behind > 0  # else nobody had to write anything
         assert [f async for f in sealing.verify(space) if f.level != "note"] == []
 
 

@@ -17,7 +17,7 @@ import memgang
 from memgang import errors
 from memgang.canonical import read_json
 from memgang.codec import encode, parse_ttl
-from memgang.doors import cli_care, cli_forget, cli_run
+from memgang.doors import cli_care, cli_evict, cli_forget, cli_run
 from memgang.doors.options import AgentName, AsJson, Limit, Reference, SpaceName, run_named, within
 from memgang.doors.terminal import age, is_terminal, line, print_json, print_table, say, size
 from memgang.model import Document, MemoryObject, Place, Ref
@@ -314,6 +314,7 @@ app.add_typer(names_app, name="names")
 
 app.command("forget")(cli_forget.forget)
 app.command("invalidate")(cli_forget.invalidate)
+app.command("evict")(cli_evict.evict)
 
 
 @app.command()

@@ -152,6 +152,8 @@ async def _drop(
         for start in range(0, len(own), DROP_BATCH):
             batch = own[start:start + DROP_BATCH]
             answers = await scripts.drop(store.wire, store.keys, shard, batch, who=context.who, note=note(context), reason=why)
+            if store.tier is not None:
+                store.tier.take_out(answers=[call for call, _ in batch])
             if dropped is not None:
                 dropped.update(dict.fromkeys(call for (call, _), had in zip(batch, answers, strict=True) if had is not None))
 

@@ -23,11 +23,17 @@ class Follower:
         self, order: Order, owner: str, unusable: Answered | None = None, keep_ms: int = 0, *, first: bool = True
     ) -> Outcome:
         """Who computes this call. ``unusable`` is refused; ``keep_ms`` is how long past its end an old answer is good."""
-        s = self._store.settings
-        return await scripts.claim(
+        s, tier, since = self._store.settings, self._store.tier, time.monotonic()
+        outcome = await scripts.claim(
             self._store.wire, self._store.keys, order.key, who=order.context.who, note=order.note(order.call.model),
             owner=owner, inc=incarnation(), lease_ms=s.lease_ms, attempts=s.attempts, hold_ms=s.hold_ms,
             unusable=unusable, keep_ms=keep_ms, first=first)
+        if tier is not None:
+            if isinstance(outcome, Answered):
+                tier.keep_answer(order.key, outcome, self._store.log.server_ms(), since)
+            elif isinstance(outcome, Claimed):
+                tier.overtake(order.key, outcome.fence)  # refused, or computed anew: nobody here is given the old one
+        return outcome
 
     async def usable(self, order: Order, answer: Answered) -> bool:
         """Whether the world is still as it was when the answer was given, and the object is still there."""
@@ -37,6 +43,8 @@ class Follower:
                 return False
             if answer.validator and not await order.check(answer.validator):
                 return False
+        if (tier := self._store.tier) is not None and tier.readable and tier.holds(answer.ref.id):
+            return True
         return bool(await self._store.wire.call("EXISTS", self._store.keys.record(answer.ref)))
 
     async def follow(

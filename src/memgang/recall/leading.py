@@ -105,6 +105,7 @@ class Leader:
                     own=spent, validator=validator, usage=made.usage, stale_ms=order.terms.stale_ms)
 
             # In one shard put and commit travel together: the commit sees by itself whether the object is there.
+            since = time.monotonic()
             ref, sent = await self._keep(order, encoded, made, commit if store.keys.shards == 1 else None)
         except StoreUnavailable:
             raise
@@ -122,7 +123,10 @@ class Leader:
         fence, command, gone = claimed.fence, commit(ref), 0
         while True:
             try:
-                await scripts.commit(store.wire, command, order.key, fence, sent)
+                expires = await scripts.commit(store.wire, command, order.key, fence, sent)
+                if store.tier is not None:
+                    store.tier.keep_answer(order.key, Answered(ref, fence, expires, validator, made.usage, context.who),
+                                           store.log.server_ms(), since)
                 return Recalled(ref, "computed", made.usage, by=context.who, pos=order.place(made.work), encoded=encoded,
                                 fetch=store.objects.get, validator=validator)
             except UnknownReference as error:

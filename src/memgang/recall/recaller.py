@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -97,6 +98,13 @@ class Recaller:
         form, key = formed or self.form(call)
         order = Order(call, key, form, compute, context, terms, kind, pos, tags, check, validate)
         work = current_work.get()
+        if terms.mode == "share" and (answer := await self._at_hand(order)) is not None:
+            result = self._served(order, answer)
+            if work is not None:
+                self._count(work, order, result, (time.perf_counter() - started) * 1000)
+            if self._store.log.crowded:
+                await asyncio.sleep(0)
+            return result
         with self._flights.waiting_for(order):
             if terms.mode == "private":
                 result = await self._leader.alone(order)
@@ -111,6 +119,19 @@ class Recaller:
         if work is not None:
             self._count(work, order, result, (time.perf_counter() - started) * 1000)
         return result
+
+    async def _at_hand(self, order: Order) -> Answered | None:
+        """An answer that this host has, may still be used, and has its object here: the server need not be asked."""
+        tier = self._store.tier
+        if tier is None:
+            return None
+        now = self._store.log.server_ms()
+        answer = tier.answer(order.key, now)
+        if answer is None or not tier.holds(answer.ref.id) or due(answer, order.terms, now):
+            return None
+        if order.check is not None and not (answer.validator and await order.check(answer.validator)):
+            return None  # the server is told which answer is of no use any more
+        return answer
 
     @staticmethod
     def _count(work: Work, order: Order, result: Recalled, elapsed_ms: float) -> None:

@@ -12,6 +12,7 @@ from memgang.model import Context, MemoryObject, Ref, current_work
 from memgang.space.refusals import guarded, refused
 from memgang.store import scripts
 from memgang.store.events import note
+from memgang.store.host import Kept
 from memgang.store.keys import check_label
 from memgang.store.replies import carried
 from memgang.store.store import Store
@@ -69,17 +70,47 @@ async def _put(
 
 async def get(store: Store, context: Context, ref: Ref, type: Any = None) -> Any:
     """Read a value; the read is logged, and work under way has read it."""
-    try:
-        kind, body, meta = await store.objects.get(ref)
-    except (UnknownReference, IntegrityError) as error:
-        refused(store, context, error, ref.id)
-        raise
-    store.log.add("read", context, obj=ref.id, size=len(body))
+    if (kept := store.objects.at_hand(ref)) is not None:
+        value = taken(store, context, ref, kept, type)
+        if store.log.crowded:
+            await asyncio.sleep(0)
+    else:
+        try:
+            kind, body, meta = await store.objects.get(ref)
+        except (UnknownReference, IntegrityError) as error:
+            refused(store, context, error, ref.id)
+            raise
+        store.log.add("read", context, obj=ref.id, size=len(body))
+        if (work := current_work.get()) is not None:
+            work.read[ref] = meta.get("pos")
+        value = decode(kind, body, type)
     if store.settings.audit == "strict":
         await store.log.flush()
+    return value
+
+
+def taken(
+    store: Store, context: Context, ref: Ref, kept: Kept, type: Any, loop: asyncio.AbstractEventLoop | None = None,
+) -> Any:
+    """The value of what this host has at hand; the read is logged, and work under way has read it. ``loop``: see `EventLog.add`."""
+    store.log.add("read", context, obj=ref.id, size=len(kept.body), loop=loop)
     if (work := current_work.get()) is not None:
-        work.read[ref] = meta.get("pos")
-    return decode(kind, body, type)
+        work.read[ref] = kept.place
+    return decode(kept.media_type, kept.body, type)
+
+
+async def get_many(store: Store, context: Context, refs: Sequence[Ref], type: Any = None) -> list[Any]:
+    """Read many values: what this host has at once, the rest together."""
+    found = [store.objects.at_hand(ref) for ref in refs]
+    asked = [get(store, context, ref, type) for ref, kept in zip(refs, found, strict=True) if kept is None]
+    values = iter(await asyncio.gather(*asked) if asked else ())
+    read = [next(values) if kept is None else taken(store, context, ref, kept, type)
+            for ref, kept in zip(refs, found, strict=True)]
+    if store.log.crowded:
+        await asyncio.sleep(0)
+    if store.settings.audit == "strict":
+        await store.log.flush()
+    return read
 
 
 async def described(store: Store, refs: Sequence[Ref]) -> list[MemoryObject | None]:

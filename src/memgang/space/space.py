@@ -131,13 +131,24 @@ class Space:
         whole = ref if isinstance(ref, Ref) else await self.resolve(ref)
         return await objects.get(self._store, self.context, whole, type)
 
+    def get_at_hand(self, ref: Ref, type: Any, loop: asyncio.AbstractEventLoop) -> tuple[Any] | None:
+        """For a thread other than that of ``loop``, on which the space lives: the value in a tuple, if this host has it.
+
+        Raises:
+            CodecError: the bytes are not what the type says.
+        """
+        if self.settings.audit == "strict" or (kept := self._store.objects.at_hand(ref)) is None:
+            return None
+        return (objects.taken(self._store, self.context, ref, kept, type, loop),)
+
     async def get_many(self, refs: Sequence[str], type: Any = None) -> list[Any]:
         """Many values in one round trip (large ones take more), in the order of the references.
 
         Raises:
             UnknownReference: one of them is not there; it names which.
         """
-        return list(await asyncio.gather(*(self.get(r, type) for r in refs)))
+        whole = [ref if isinstance(ref, Ref) else await self.resolve(ref) for ref in refs]
+        return await objects.get_many(self._store, self.context, whole, type)
 
     async def describe(self, ref: str) -> MemoryObject:
         """The record of an object: who wrote it, when, from what, for which call.

@@ -2,24 +2,29 @@
 
 Changes are logged by the scripts that make them. Everything else (reads, hits, waits, refusals, marks)
 gathers here and goes out by `touch` every 50 ms or 256 events; one batch of one shard is one entry of
-the log of reads. A batch carries the number that makes a repeat harmless. A process killed with
-kill -9 loses what it has not flushed; ``audit="strict"`` flushes before the read returns.
+the log of reads. A batch carries the number that makes a repeat harmless. What waits stands in a ring of this host
+too (`host/ring.py`): for a process killed with kill -9 others write it. Without a ring it loses what it has not
+flushed; ``audit="strict"`` flushes before the read returns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
-from collections import Counter, defaultdict
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
 
-from memgang.errors import MemGangError
+from memgang.errors import MemGangError, StoreUnavailable
 from memgang.model import NO_USAGE, Context, Ref, Usage
 from memgang.store import scripts
+from memgang.store.host.ring import Ring, left_by_the_dead
 from memgang.store.keys import Keys
 from memgang.store.process import fresh
 from memgang.store.wire import Wire
@@ -78,9 +83,13 @@ class EventLog:
         self._most = flush_events
         # Of this log, not of the process: two spaces of one process number their batches apart.
         self._source = fresh()
-        self._waiting: list[tuple[int, Context, list[Any]]] = []
-        # By shard: the batch that was sent and not confirmed. It may have arrived, so it goes again as it is.
-        self._unsent: dict[int, dict[str, Any]] = {}
+        self._waiting: list[tuple[int, Context, list[Any], int]] = []  # shard, context, line, where it ends in the ring
+        self._outside: deque[tuple[int, Context, list[Any], int]] = deque()  # from other threads, until the loop has a turn
+        self._called = False
+        self._writing = threading.Lock()  # the ring has one place for the next event
+        self._transit: dict[int, deque[Batch]] = {}
+        self._upto = 0
+        self._ring: Ring | None = None
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = asyncio.Lock()
@@ -103,13 +112,51 @@ class EventLog:
     def add(
         self, what: str, context: Context, *, obj: str = "", call: str = "", us: int = 0, size: int = 0,
         why: str = "", saved: Usage = NO_USAGE, by: str = "", text: str = "", fn: str = "",
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Take one event; it is written with the next batch."""
+        """Take one event; it is written with the next batch. ``loop``: this log's, where the caller is in another thread."""
         shard = self._keys.shard_of(obj or call) if obj or call else 0
         usage = [] if saved is NO_USAGE else [
             saved.calls, saved.llm_calls, saved.tokens_in, saved.tokens_out, saved.tokens_cached,
             saved.micro_usd, saved.ms, saved.bytes, int(saved.estimated)]
-        self._waiting.append((shard, context, [what, self.server_ms(), 0, obj, call, us, size, why, usage, by, text, fn]))
+        line = [what, self.server_ms(), 0, obj, call, us, size, why, usage, by, text, fn]
+        if loop is not None:
+            with self._writing:
+                taken = shard, context, line, self._kept(shard, context, line)
+            self._outside.append(taken)
+            if not self._called:  # once for all that come before the loop has its turn
+                self._called = True
+                loop.call_soon_threadsafe(self._take_outside)
+            return
+        if self._ring is not None:
+            with self._writing:
+                self._waiting.append((shard, context, line, self._kept(shard, context, line)))
+        else:
+            self._waiting.append((shard, context, line, 0))
+        self._noticed()
+
+    def _kept(self, shard: int, context: Context, line: list[Any]) -> int:
+        if self._ring is None:
+            return 0
+        return self._ring.add(shard, context, line)
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep events in a ring of this host too, so that they outlive this process. Where that cannot be, it goes without."""
+        with contextlib.suppress(OSError, StoreUnavailable):
+            self._ring = Ring(folder, self._source, self._most)
+
+    @property
+    def crowded(self) -> bool:
+        """A batch waits to be written, and whoever only reads what is at hand would never give the loop a turn to do it."""
+        return len(self._waiting) >= self._most
+
+    def _take_outside(self) -> None:
+        self._called = False  # before looking: what comes from now on calls again
+        while self._outside:
+            self._waiting.append(self._outside.popleft())
+        self._noticed()
+
+    def _noticed(self) -> None:
         if len(self._waiting) >= self._most:
             self._start_flush()
         elif self._timer is None:
@@ -151,17 +198,29 @@ class EventLog:
             for shard in self._number:  # all is confirmed: nothing of ours comes twice from now on
                 with contextlib.suppress(RedisError):
                     await self._wire.call("HDEL", self._keys.at(shard, "q"), self._source)
+            if self._ring is not None:
+                self._ring.close()
         finally:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
 
     async def _flush(self) -> None:
+        while self._outside:
+            self._waiting.append(self._outside.popleft())
         async with self._flushing:  # one batch of a shard in transit, so that a number is never overtaken
             try:
-                for shard in list(self._unsent):
-                    await self._send(shard)
-                await self._drain()
+                while self._transit or self._waiting:
+                    if not self._transit:
+                        self._prepare()
+                    # Batches of different shards may travel together; those of one shard go one by one. All are
+                    # awaited: one that fails must not leave the others in transit behind our back. What was sent and
+                    # not confirmed may have arrived, so it goes again as it is.
+                    for ended in await asyncio.gather(*(self._send(shard) for shard in list(self._transit)), return_exceptions=True):
+                        if isinstance(ended, BaseException):
+                            raise ended
+                    if self._ring is not None and self._upto:
+                        self._ring.confirmed(self._upto, self._number)
             except MemGangError:
                 if (over := len(self._waiting) - WAITING_MAX) > 0:
                     self.lost += over
@@ -170,63 +229,92 @@ class EventLog:
                     self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._start_flush)
                 raise
 
-    async def _drain(self) -> None:
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            # MemGang's own overhead: the time in which somebody waited for the server.
-            overhead = self._wire.take_busy_us()
-            batches: dict[int, list[tuple[Context, list[Any]]]] = defaultdict(list)
-            for shard, context, line in waiting[: 4 * self._most]:
-                batches[shard].append((context, line))
-            self._waiting = waiting[4 * self._most:] + self._waiting
-            # Batches of different shards may travel together; those of one shard go one by one. All are
-            # awaited: one that fails must not leave the others in transit behind our back.
-            for ended in await asyncio.gather(*(self._write(shard, lines, overhead if i == 0 else 0)
-                                                for i, (shard, lines) in enumerate(batches.items())),
-                                              return_exceptions=True):
-                if isinstance(ended, BaseException):
-                    raise ended
-
-    async def _write(self, shard: int, lines: list[tuple[Context, list[Any]]], overhead: int) -> None:
-        while lines:
-            taken, contexts = 0, dict[Context, int]()
-            reads: Counter[Ref] = Counter()
-            counters: Counter[str] = Counter()
-            batch: list[list[Any]] = []
-            for context, line in lines:
-                what, obj = line[0], line[3]
-                if obj and what in ("read", "hit", "joined"):
-                    ref = Ref("mg:" + obj)
-                    if ref not in reads and len(reads) == RECORDS_MAX:
-                        break
-                    reads[ref] += 1
-                _count(counters, line)
-                line[2] = contexts.setdefault(context, len(contexts))
-                batch.append(line)
-                taken += 1
-                if taken == self._most:
-                    break
-            if overhead:
-                counters["overhead_us"] = overhead
-                batch.append(["overhead", self.server_ms(), 0, "", "", overhead, 0, "", [], "", "", ""])
-                overhead = 0
-            number = self._number.get(shard, 0) + 1
-            self._number[shard] = number
-            first = next(iter(contexts))
-            self._unsent[shard] = dict(
-                who=first.who, inc=self._source, number=number, counters=dict(counters), reads=dict(reads),
-                events=msgspec.msgpack.encode(batch),
-                contexts=msgspec.json.encode([[c.who, c.role, c.run, c.task, c.trace] for c in contexts]))
-            lines = lines[taken:]
-            try:
-                await self._send(shard)
-            except BaseException:
-                self._waiting[:0] = [(shard, context, line) for context, line in lines]
-                raise
+    def _prepare(self) -> None:
+        """Make batches of what waits longest, numbered; they are in transit from now on."""
+        taken, self._waiting = self._waiting[: 4 * self._most], self._waiting[4 * self._most:]
+        self._upto = max((end for *_, end in taken), default=0)
+        if self._ring is not None and self._upto:
+            self._ring.sending(self._upto)
+        self._transit, self._number = batched([(shard, context, line) for shard, context, line, _ in taken], self._number, self._most)
+        # MemGang's own overhead: the time in which somebody waited for the server.
+        if overhead := self._wire.take_busy_us():
+            first = next(iter(self._transit.values()))[0]
+            first.counters["overhead_us"] = overhead
+            first.lines.append(["overhead", self.server_ms(), 0, "", "", overhead, 0, "", [], "", "", ""])
 
     async def _send(self, shard: int) -> None:
-        await scripts.touch(self._wire, self._keys, shard, **self._unsent[shard])
-        del self._unsent[shard]
+        while batches := self._transit.get(shard):
+            await touched(self._wire, self._keys, shard, self._source, batches[0])
+            batches.popleft()
+        self._transit.pop(shard, None)
+
+
+class Batch(NamedTuple):
+    """Lines of one shard that are one entry of its log."""
+
+    number: int
+    contexts: list[Context]
+    lines: list[list[Any]]
+    counters: Counter[str]
+    reads: Counter[Ref]
+
+
+def batched(
+    events: Sequence[tuple[int, Context, list[Any]]], numbers: dict[int, int], most: int
+) -> tuple[dict[int, deque[Batch]], dict[int, int]]:
+    """Events as batches of at most ``most`` lines by shard, and the last number of each shard.
+
+    The same events after the same numbers are the same batches: who writes for a dead process relies on it.
+    """
+    after, out = dict(numbers), dict[int, deque[Batch]]()
+    for shard, context, line in events:
+        row = out.setdefault(shard, deque())
+        ref = Ref("mg:" + line[3]) if line[3] and line[0] in ("read", "hit", "joined") else None
+        batch = row[-1] if row else None
+        if batch is None or len(batch.lines) >= most or (
+                ref is not None and ref not in batch.reads and len(batch.reads) == RECORDS_MAX):
+            after[shard] = after.get(shard, 0) + 1
+            batch = Batch(after[shard], [], [], Counter(), Counter())
+            row.append(batch)
+        if ref is not None:
+            batch.reads[ref] += 1
+        if batch.contexts and batch.contexts[-1] is context:
+            line[2] = len(batch.contexts) - 1
+        elif context in batch.contexts:
+            line[2] = batch.contexts.index(context)
+        else:
+            line[2] = len(batch.contexts)
+            batch.contexts.append(context)
+        batch.lines.append(line)
+        _count(batch.counters, line)
+    return out, after
+
+
+async def touched(wire: Wire, keys: Keys, shard: int, source: str, batch: Batch) -> bool:
+    """Write one batch. False: it is in the log already."""
+    return await scripts.touch(
+        wire, keys, shard, who=batch.contexts[0].who, inc=source, number=batch.number, counters=dict(batch.counters),
+        reads=dict(batch.reads), events=msgspec.msgpack.encode(batch.lines),
+        contexts=msgspec.json.encode([[c.who, c.role, c.run, c.task, c.trace] for c in batch.contexts]))
+
+
+async def written_for_the_dead(wire: Wire, keys: Keys, folder: Path) -> int:
+    """Write what processes of this host had logged and were killed before they had written it; how many events."""
+    found = 0
+    for left in left_by_the_dead(folder):
+        numbers = left.numbers
+        events = [(end, shard, Context(*context), line) for end, shard, context, line in left.events]
+        sent = [event for event in events if event[0] <= left.transit]
+        rest = [event for event in events if event[0] > left.transit]
+        # What was in transit is cut into the same batches under the same numbers: the server knows those it has.
+        for some in [sent, *(rest[at:at + 4 * left.most] for at in range(0, len(rest), 4 * left.most))]:
+            batches, numbers = batched([(shard, context, line) for _, shard, context, line in some], numbers, left.most)
+            for shard, row in batches.items():
+                for batch in row:
+                    found += len(batch.lines) if await touched(wire, keys, shard, left.source, batch) else 0
+        for shard in numbers:
+            await wire.call("HDEL", keys.at(shard, "q"), left.source)
+    return found
 
 
 def _count(counters: Counter[str], line: list[Any]) -> None:

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import itertools
 import secrets
+from pathlib import Path
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from memgang.errors import MemGangError
 from memgang.settings import Settings
 from memgang.store import scripts
-from memgang.store.events import EventLog
+from memgang.store.events import EventLog, written_for_the_dead
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.objects import Objects
 from memgang.store.process import incarnation
@@ -29,14 +30,18 @@ SWEEPER = "janitor/expiry"
 KEEP_AT_LEAST_MS = 10 * 60_000
 
 
-async def keep_house(wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings) -> None:
-    """Run until cancelled: at once, then every ``janitor_ms``."""
+async def keep_house(
+    wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings, rings: Path | None = None,
+) -> None:
+    """Run until cancelled: at once, then every ``janitor_ms``. ``rings``: where processes of this host keep their events."""
     while True:
         # Best effort: the next round tries again. Also where another program's values stand under our keys.
         with contextlib.suppress(MemGangError, RedisError, ValueError):
             await log.measure_offset()
             await objects.room.measure()
             await hold_secret(wire, keys)
+            if rings is not None:
+                await written_for_the_dead(wire, keys, rings)
             if await _alone(wire, keys, settings):
                 await one_round(wire, keys, objects, log, settings)
         await asyncio.sleep(settings.janitor_ms / 1000)

@@ -8,6 +8,7 @@ key, above 16 MiB in parts, and `put` renames it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from memgang.model import Context, MemoryObject, Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import note
+from memgang.store.host import Kept, Tier
 from memgang.store.keys import Keys
 from memgang.store.process import fresh
 from memgang.store.replies import pairs, translated
@@ -50,10 +52,13 @@ _FIELDS = ("type", "size", "at", "expires", "writers", "parents", "call", "meta"
 class Objects:
     """Bodies and records of one space, by reference. Lives as long as the Space."""
 
-    def __init__(self, wire: Wire, keys: Keys, settings: Settings) -> None:
-        self._wire, self._keys, self._settings = wire, keys, settings
+    def __init__(
+        self, wire: Wire, keys: Keys, settings: Settings, server_ms: Callable[[], int], tier: Tier | None = None,
+    ) -> None:
+        self._wire, self._keys, self._settings, self._server_ms = wire, keys, settings, server_ms
+        self._tier = tier
         self._verified: set[Ref] = set()
-        self.room = Room(wire, keys, settings.budget_bytes)
+        self.room = Room(wire, keys, settings.budget_bytes, self._gone)
 
     async def put(self, value: Encoded, context: Context, **told: Any) -> Ref:
         """Store bytes; known content only gains a writer. See `put_then` for what can be told and is raised."""
@@ -85,7 +90,8 @@ class Objects:
             words_of = Encoded("application/json", msgspec.json.encode([str.__str__(p) for p in parent_ids]))
             listed = await self.put(words_of, context, keep=keep, meta={"kind": PARENTS}, words={"kind": PARENTS})
             parent_ids = [*parent_ids[:63], listed]
-        op, unlaid, evicted, laid, parts = fresh(), 0, 0, "", 0
+        op, unlaid, evicted, laid, parts, since = fresh(), 0, 0, "", 0, time.monotonic()
+        told_meta = msgspec.json.encode(meta or {})
         # Nobody pays for asking: it travels behind the put, and its reply is 0.
         looks = scripts.marked(self._keys, parents)
         while unlaid < PUT_TRIES:
@@ -96,7 +102,7 @@ class Objects:
                 media_type=value.media_type, size=size, how="laid" if laid else "inline",
                 what=parts if laid else bytes(value.body), ttl_ms=ttl_ms, cost_s=cost_s if keep else max(cost_s, COST_MIN_S),
                 limit=self.room.limit(ref), guard_ms=self._settings.guard_ms, keep=keep, call=call,
-                meta=msgspec.json.encode(meta or {}), parents=parent_ids, laid=laid)
+                meta=told_meta, parents=parent_ids, laid=laid)
             paired = [then(ref)] if then is not None and not laid else []
             sent, *behind = self._wire.row(command, *paired, *looks)
             for reply in behind:
@@ -118,6 +124,9 @@ class Objects:
             self._verified.add(ref)
             if stored.how == "new":
                 self.room.taken(size, ref)
+                if self._tier is not None:  # what was known has the meta of its first writer
+                    self._tier.keep_body(ref.id, value.media_type, bytes(value.body), told_meta, stored.expires,
+                                         self._server_ms(), since)
             if isinstance(sent.exception(), NoScriptError):  # it was sent again: the looks were before it
                 behind[len(paired):] = [self._wire.call(*look) for look in looks]
             await self._refuse_orphan(ref, parents, behind[len(paired):], context, call)
@@ -152,6 +161,8 @@ class Objects:
             # Whatever it holds: where the commit did not come along, the stream of this attempt is still there.
             await scripts.drop(self._wire, self._keys, self._keys.shard_of(call), [(call, "")], who=context.who,
                                note=note(context), reason=why)
+            if self._tier is not None:
+                self._tier.take_out(answers=[call])
         await self.forget([ref], context, why=why, root=gone[0].id)
         raise UnknownReference(gone[0], "it was forgotten, with all that is made from it, while this was made from it")
 
@@ -173,6 +184,7 @@ class Objects:
                     self._wire, self._keys, shard, batch, who=context.who, note=note(context), why=why, op=fresh(),
                     root=root, mark_ms=max(MARK_MS, 2 * self._settings.hold_ms) if root else REPEAT_MS)
                 sizes.update(zip(batch, gone, strict=True))
+                self._gone(batch)  # before anybody is told
         return [sizes[ref] for ref in refs]
 
     async def _lay(self, ref: Ref, body: bytes) -> tuple[str, int]:
@@ -195,6 +207,26 @@ class Objects:
         except RedisError as error:
             raise translated(error, f"store {len(body):,} bytes") from error
 
+    def _gone(self, refs: Sequence[Ref]) -> None:
+        if self._tier is not None and refs:
+            self._tier.take_out([ref.id for ref in refs])
+
+    def at_hand(self, ref: Ref) -> Kept | None:
+        """The object, if this host has it: no system call, and no turn of the event loop."""
+        if self._tier is None or (kept := self._tier.body(ref.id, self._server_ms())) is None:
+            return None
+        if self._settings.verify == "always" or ref not in self._verified:
+            if ref_of(kept.media_type, kept.body) != ref:
+                self._tier.take_out([ref.id])  # the server has it whole
+                return None
+            self._is_verified(ref)
+        return kept
+
+    def _is_verified(self, ref: Ref) -> None:
+        if len(self._verified) >= VERIFIED_MAX:
+            self._verified.clear()
+        self._verified.add(ref)
+
     async def get(self, ref: Ref) -> tuple[str, bytes, dict[str, Any]]:
         """Media type, bytes and meta of an object.
 
@@ -203,6 +235,9 @@ class Objects:
             ObjectLost: the record is there, the body is not.
             IntegrityError: the bytes are not the content of the id.
         """
+        if (kept := self.at_hand(ref)) is not None:
+            return kept.media_type, kept.body, _meta(ref, kept.meta)
+        since = time.monotonic()
         found = await scripts.get(self._wire, self._keys, ref)
         match found:
             case "absent":
@@ -220,9 +255,9 @@ class Objects:
             right = await asyncio.to_thread(ref_of, found.media_type, body) if found.size > 1 << 20 else ref_of(found.media_type, body)
             if right != ref:
                 raise IntegrityError(ref, f"{len(body):,} bytes that are {right}")
-            if len(self._verified) >= VERIFIED_MAX:
-                self._verified.clear()
-            self._verified.add(ref)
+            self._is_verified(ref)
+        if self._tier is not None:
+            self._tier.keep_body(ref.id, found.media_type, body, found.meta, found.expires, self._server_ms(), since)
         return found.media_type, body, _meta(ref, found.meta)
 
     async def _parts(self, ref: Ref, count: int, size: int) -> bytes:

@@ -8,7 +8,7 @@ uses any more is overtaken in the end. `put` and `touch` write the ranks, `evict
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from memgang.errors import StoreFull
 from memgang.model import Ref
@@ -34,8 +34,8 @@ async def refs_of(wire: Wire, index: str, members: Sequence[bytes]) -> list[Ref]
 class Room:
     """The room of one space. With several shards a shard may hold what the others, when last asked, did not."""
 
-    def __init__(self, wire: Wire, keys: Keys, budget: int) -> None:
-        self._wire, self._keys, self._budget = wire, keys, budget
+    def __init__(self, wire: Wire, keys: Keys, budget: int, evicted: Callable[[list[Ref]], None] = lambda refs: None) -> None:
+        self._wire, self._keys, self._budget, self._evicted = wire, keys, budget, evicted
         self._used: dict[int, int] = {}  # by shard, where there are several
 
     def limit(self, ref: Ref) -> int:
@@ -75,9 +75,10 @@ class Room:
         spared = dict.fromkeys(range(self._keys.shards), 0)  # candidates that are protected stand before the others
         while freed < needed and (shard := await self._lowest(spared)) is not None:
             page = await self._wire.call("ZRANGE", self._keys.at(shard, "r"), spared[shard], spared[shard] + BATCH - 1)
-            gone, protected, _ = await scripts.evict(
+            gone, protected, victims = await scripts.evict(
                 self._wire, self._keys, shard, await refs_of(self._wire, self._keys.at(shard, "r"), page), who=EVICTOR,
                 note=b"{}", needed=needed - freed)
+            self._evicted(victims)
             freed += gone
             spared[shard] += protected
         await self.measure()

@@ -19,7 +19,7 @@ from redis.retry import Retry
 from memgang.errors import LogBroken, MemGangError, ServerUnfit, StoreUnavailable
 from memgang.settings import Settings
 from memgang.store import address as addresses
-from memgang.store import alive, scripts, seals
+from memgang.store import alive, host, scripts, seals
 from memgang.store.beats import Beats
 from memgang.store.check import check
 from memgang.store.events import EventLog
@@ -55,6 +55,9 @@ class Store:
         self.warnings: list[str] = []
         self._janitor: asyncio.Task[None] | None = None
         self._sealer: asyncio.Task[None] | None = None
+        self._tail: host.Tail | None = None
+        self.home: host.Home | None = None
+        self.tier: host.Tier | None = None
 
     @classmethod
     async def open(cls, settings: Settings) -> Store:
@@ -110,19 +113,30 @@ class Store:
                 self.wire.call("SET", STORE_ID, secrets.token_hex(16), "NX"),
                 self.wire.call("HSETNX", Keys.config(space), "secret", secrets.token_bytes(32)),
                 self.wire.call("HSETNX", Keys.config(space), "shards", self.settings.shards),
+                self.wire.call("GET", STORE_ID),
                 self.wire.call("HMGET", Keys.config(space), "secret", "shards"),
             ]
-            secret, shards = (await asyncio.gather(*replies))[-1]
+            *_, store_id, (secret, shards) = await asyncio.gather(*replies)
         except RedisError as error:
             raise translated(error, "open the space") from error
         if not secret or not shards:
             raise StoreUnavailable(f"the space {space!r} has no settings: is the server losing writes?")
         self.keys = Keys(space, int(shards), bytes(secret))
         self.log = EventLog(self.wire, self.keys, flush_ms=self.settings.flush_ms, flush_events=self.settings.flush_events)
-        self.objects = Objects(self.wire, self.keys, self.settings)
+        if self.settings.host_tier != "off" and store_id:
+            self.home = await asyncio.to_thread(host.enter, store_id.decode(), space, base=self.settings.host_dir,
+                                                bytes_max=self.settings.host_bytes)
+        self.tier = self.home.tier if self.home is not None else None
+        if self.home is not None:
+            await asyncio.to_thread(self.log.keep_in, self.home.rings)
+        self.objects = Objects(self.wire, self.keys, self.settings, self.log.server_ms, self.tier)
         self.beats = Beats(self.sync_client, self.keys, lease_ms=self.settings.lease_ms, beat_ms=self.settings.beat_ms)
         await asyncio.gather(scripts.load(self.wire), self.log.measure_offset())
-        self._janitor = asyncio.create_task(keep_house(self.wire, self.keys, self.objects, self.log, self.settings))
+        if self.tier is not None:
+            self._tail = host.Tail(self.tier, self.sync_client, self.keys, bytes(store_id))
+            await asyncio.to_thread(self._tail.begun, 1.0)
+        self._janitor = asyncio.create_task(keep_house(
+            self.wire, self.keys, self.objects, self.log, self.settings, self.home.rings if self.home is not None else None))
         self.seals = SealFile(self.settings, space)
         if self.settings.seal:
             self._sealer = asyncio.create_task(keep_sealing(self.wire, self.keys, self.settings))
@@ -146,6 +160,8 @@ class Store:
             own += [at(key) for key in ("x", "r", "l", "u", "a", "h", "q", "m")]
             for start in range(0, len(own), 1000):
                 await self.wire.call("UNLINK", *own[start:start + 1000])
+        if self.tier is not None:
+            self.tier.clear({})
         await self.wire.call("UNLINK", Keys.config(self.keys.space), Keys.janitor(self.keys.space),
                              Keys.sealer(self.keys.space), Keys.sealed(self.keys.space))
 
@@ -214,6 +230,10 @@ class Store:
             if self._sealer is not None:
                 await seal_last(self.wire, self.keys, self.settings)
             await asyncio.to_thread(self.beats.close)
+        if self._tail is not None:
+            await asyncio.to_thread(self._tail.close)
+        if self.home is not None:
+            await asyncio.to_thread(self.home.leave)
         self.watch.close()
         await self.wakeups.aclose()
         await self.wire.aclose()

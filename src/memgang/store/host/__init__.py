@@ -1,0 +1,18 @@
+"""The host tier: what the processes of one host share without asking the server.
+
+    home.py    where it lies, who may use it, and when it is removed
+    tier.py    bodies and finished answers, read in microseconds
+    flags.py   four words of shared memory: may it be read, since when is it known to be true
+    tail.py    reads the log of changes, and takes out what is no longer so
+    ring.py    events of each process that are not written yet; they outlive it
+
+It is a cache and decides nothing: whatever it does not have, or may not say, the server is asked. What may be
+read was true when the log was last read to its end, at most a second ago; on the host of whoever
+forgets something, it is gone before that is acknowledged.
+"""
+
+from memgang.store.host.home import Home, enter
+from memgang.store.host.tail import Tail
+from memgang.store.host.tier import Kept, Tier
+
+__all__ = ["Home", "Kept", "Tail", "Tier", "enter"]

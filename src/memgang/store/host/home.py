@@ -1,0 +1,165 @@
+"""Where the tier of one space lies. Whoever comes first makes it anew, whoever leaves last removes it.
+
+    <base>/memgang-<uid>/<store>-<space>.door    held while somebody comes or goes
+                        /<store>-<space>.in      held, shared, by every process that is in
+                        /<store>-<space>/        the tier itself; 0700
+                        /<store>-<space>.ring/   events of processes, see ring.py; there until they are written
+
+The kernel frees the lock of a process that was killed, so nobody has to be counted; and what lies there while
+nobody is in is worth nothing: it is wiped by the next who comes, or by whoever comes to another tier beside it.
+Nothing is left to be trusted from an earlier time, another boot, or before the server lost its data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmdb
+
+from memgang.errors import StoreUnavailable
+from memgang.store.host import ring
+from memgang.store.host.tier import Tier
+from memgang.store.house import close_lock, open_lock, private_directory, try_lock
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the place is the point; what lies in it is 0700 and checked
+DOOR_S = 5.0
+SHARE = 0.25  # of what is free there
+MOST_BYTES = 1 << 30
+LEAST_BYTES = 8 << 20  # less is not worth its trouble
+
+
+@dataclass(slots=True)
+class Home:
+    """This process's stay in one tier, shared by all its spaces of that name. Lives as long as the last of them."""
+
+    tier: Tier
+    folder: Path
+    lock: int
+    guests: int = 1
+
+    @property
+    def rings(self) -> Path:
+        """Where events wait to be written. Not in the tier: they outlive everybody who is in."""
+        return self.folder.with_name(self.folder.name + ".ring")
+
+    def leave(self) -> None:
+        """One guest less; the last process out removes the tier. Never raises."""
+        with _guard:
+            self.guests -= 1
+            if self.guests or _homes.get(self.folder) is not self:
+                return
+            del _homes[self.folder]
+            self.tier.close()
+            with contextlib.suppress(StoreUnavailable, OSError), _door(self.folder):
+                if try_lock(self.lock):
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                    for end in (".in", ".door"):
+                        self.folder.with_name(self.folder.name + end).unlink(missing_ok=True)
+            close_lock(self.lock)
+
+
+_homes: dict[Path, Home] = {}
+_guard = threading.RLock()
+
+
+def enter(store_id: str, space: str, *, base: Path | None, bytes_max: int) -> Home | None:
+    """Come in. None: there is no room for a tier, or no place that is ours alone; then every read asks the server.
+
+    ``base`` None: shared memory where there is any, else the directory for temporary files. ``bytes_max`` 0: 1 GiB;
+    in any case at most a quarter of what is free there.
+    """
+    root = base or (SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
+    mine = root / f"memgang-{os.geteuid()}"
+    folder = mine / f"{store_id[:16]}-{space}"
+    with _guard, contextlib.suppress(StoreUnavailable, OSError, lmdb.Error):
+        if (home := _homes.get(folder)) is not None:
+            home.guests += 1
+            return home
+        private_directory(mine)
+        room = shutil.disk_usage(mine)
+        size = min(bytes_max or MOST_BYTES, int(room.free * SHARE))
+        if size < LEAST_BYTES:
+            return None
+        with _door(folder):
+            lock = open_lock(folder.with_name(folder.name + ".in"))
+            try:
+                if try_lock(lock):
+                    shutil.rmtree(folder, ignore_errors=True)
+                if not try_lock(lock, shared=True):
+                    raise StoreUnavailable(f"{folder} is held by somebody who is not in it")
+                private_directory(folder)
+                home = _homes[folder] = Home(Tier(folder, size), folder, lock)
+            except BaseException:
+                close_lock(lock)
+                raise
+            _tidy(mine)
+            ring.tidy(mine)
+            return home
+    return None
+
+
+@contextlib.contextmanager
+def _door(folder: Path) -> Iterator[None]:
+    """Alone while coming or going: to look whether nobody is in, and to act on it, is one step."""
+    path = folder.with_name(folder.name + ".door")
+    ends = time.monotonic() + DOOR_S
+    while True:
+        fd = open_lock(path)
+        if try_lock(fd):
+            # Whoever left last has removed the file: then ours is a lock on nothing.
+            with contextlib.suppress(OSError):
+                if os.fstat(fd).st_ino == os.stat(path).st_ino:
+                    break
+        close_lock(fd)
+        if time.monotonic() > ends:
+            raise StoreUnavailable(f"{path} is held: somebody comes or goes, and does not end")
+        time.sleep(0.002)
+    try:
+        yield
+    finally:
+        close_lock(fd)
+
+
+def _tidy(mine: Path) -> None:
+    """Remove the tiers beside ours in which nobody is: of processes that were killed all at once."""
+    for lock in list(mine.glob("*.in")):
+        folder = lock.with_name(lock.name[:-3])
+        if folder in _homes:
+            continue
+        with contextlib.suppress(StoreUnavailable, OSError):
+            door = open_lock(folder.with_name(folder.name + ".door"))
+            try:
+                if not try_lock(door):
+                    continue  # somebody comes or goes
+                fd = open_lock(lock)
+                try:
+                    if try_lock(fd):
+                        shutil.rmtree(folder, ignore_errors=True)
+                        lock.unlink(missing_ok=True)
+                        folder.with_name(folder.name + ".door").unlink(missing_ok=True)
+                finally:
+                    close_lock(fd)
+            finally:
+                close_lock(door)
+
+
+def _after_fork() -> None:
+    # Environment, locks and pages belong to the parent. The child's copies of them are never touched again: to close an
+    # environment here would take down the parent's readers (tried: they find pages missing). LMDB does not open the
+    # same files twice in one process either, so as long as the parent's tier is there the child asks the server.
+    global _guard
+    _guard = threading.RLock()
+    for home in _homes.values():
+        home.tier.abandon()
+    _homes.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

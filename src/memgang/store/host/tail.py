@@ -1,0 +1,152 @@
+"""Reading the log of changes behind the tier: what it says is gone is taken out, and how long ago that was is known to all.
+
+One process of the host does it, whichever has the lock; the kernel hands it on when that one dies, and the next goes on from
+where the tier was mended last. Where that one is stopped, or has no turn, another does it as well: it does no harm
+twice. Nobody reads the tier when nobody has done this for a second.
+
+In a thread: an agent that only reads what is at hand never gives the event loop a turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lmdb
+import redis
+from redis.exceptions import RedisError
+
+from memgang.errors import MemGangError
+from memgang.store.host.tier import FRESH_S, MARK_S, Tier
+from memgang.store.house import close_lock, open_lock, try_lock
+from memgang.store.keys import STORE_ID, Keys
+from memgang.store.replies import number
+
+EVERY_S = 0.25
+PAGE = 1000
+
+assert EVERY_S * 3 < FRESH_S, "a look that comes a little late would make everybody ask the server"
+
+
+class Tail:
+    """The tail of one space's log, as one process of the host follows it. Lives as long as the Space."""
+
+    def __init__(self, tier: Tier, client: Callable[[], redis.Redis], keys: Keys, server: bytes) -> None:
+        self._tier, self._make, self._keys, self._server = tier, client, keys, server
+        self._lock: int | None = None
+        self._mended = 0.0
+        self._ended, self._looked = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="memgang-tail", daemon=True)
+        self._thread.start()
+
+    def begun(self, patience_s: float) -> None:
+        """Wait for the first look: what is kept before it would not be kept for long."""
+        self._looked.wait(patience_s)
+
+    def close(self) -> None:
+        """Stop. Blocks for as long as a look under way takes."""
+        self._ended.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        client = self._make()
+        try:
+            while not self._tier.off and not self._tier.flags.retired and not self._ended.is_set():
+                # Best effort: while the server is away nobody is told that the tier is good, and so nobody reads it.
+                with contextlib.suppress(MemGangError, RedisError, OSError, lmdb.Error):
+                    if self._ours() or time.monotonic() - self._tier.flags.live > 2 * EVERY_S:
+                        self.look(client)
+                self._looked.set()
+                self._ended.wait(EVERY_S)
+        finally:
+            client.close()
+            if self._lock is not None:
+                close_lock(self._lock)
+
+    def _ours(self) -> bool:
+        if self._lock is None:
+            fd = open_lock(self._tier.folder / "tail")
+            if not try_lock(fd):
+                close_lock(fd)
+                return False
+            self._lock = fd
+        return True
+
+    def look(self, client: redis.Redis) -> None:
+        """Read what is new to its end, take out what it says, and say when that was."""
+        logs = [log for log in self._keys.logs() if log[0] == "a"]
+        while not self._ended.is_set():
+            began = time.monotonic()
+            cursors = {log: self._tier.cursor(log) for log in logs}
+            asking = client.pipeline(transaction=False)
+            asking.get(STORE_ID)
+            for log, cursor in cursors.items():
+                # The count first: entries that come between the two are in the page, and never counted without being there.
+                asking.hget(self._keys.at(int(log[1:], 16), "u"), "seq")
+                asking.xrange(self._keys.log(log), f"{(cursor or 0) + 1}-0", "+", count=PAGE if cursor is not None else 1)
+            server, *replies = asking.execute()
+            if server != self._server:
+                # It has lost its data, or is another one. Who comes from now on goes by the new id to a tier beside this one,
+                # and takes nothing out of this one.
+                self._tier.flags.retired = True
+                return
+            counts = [number(count or b"0") for count in replies[::2]]
+            if any(count is None for count in counts):
+                return  # somebody has written over it: nothing is known
+            ends = {log: count or 0 for log, count in zip(logs, counts, strict=True)}
+            pages: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = dict(zip(logs, replies[1::2], strict=True))
+            if self._tier.flags.poisoned or any(
+                    _lost(cursors[log], ends[log], pages[log]) for log in logs):
+                if not self._tier.clear(ends):
+                    return
+                continue
+            gone, more = _Gone(), False
+            for log, page in pages.items():
+                for entry, fields in page:
+                    gone.read(fields)
+                    cursors[log] = int(entry.split(b"-")[0])
+                more = more or len(page) == PAGE
+            if any(pages.values()):
+                self._tier.take_out(gone.bodies, gone.answers, overtaken=gone.overtaken, replaced=gone.replaced,
+                                    cursors={log: seq for log, seq in cursors.items() if seq is not None})
+            if not more:
+                if not self._tier.flags.poisoned:
+                    self._tier.flags.live = max(began, self._tier.flags.live)
+                break
+        if time.monotonic() - self._mended > MARK_S / 2:
+            self._mended = time.monotonic()
+            self._tier.tidy()
+
+
+def _lost(cursor: int | None, end: int, page: list[tuple[bytes, Any]]) -> bool:
+    """Whether anything may have happened that this log does not tell: never read before, rolled back, or trimmed."""
+    if cursor is None or end < cursor:
+        return True
+    first = int(page[0][0].split(b"-")[0]) if page else end + 1
+    return first > cursor + 1
+
+
+class _Gone:
+    """What some entries of the log say is no longer so."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+        self.answers: list[str] = []
+        self.overtaken: dict[str, int] = {}
+        self.replaced: dict[str, int] = {}
+
+    def read(self, fields: dict[bytes, bytes]) -> None:
+        """Take in one entry."""
+        about, extra = fields.get(b"id", b"").decode("utf-8", "replace"), fields.get(b"x", b"")
+        match fields.get(b"e"):
+            case b"forgotten" | b"expired" | b"evicted":
+                self.bodies.append(about)
+            case b"dropped":
+                self.answers.append(about)
+            case b"claimed" | b"taken":
+                self.overtaken[about] = number(extra.partition(b" ")[0]) or 0
+            case b"committed":
+                self.replaced[about] = number(extra.partition(b" ")[2]) or 0

@@ -1,0 +1,446 @@
+"""What one process of a host has written or read, the others have at hand; and what is gone, nobody has."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+
+from memgang.errors import IntegrityError, UnknownReference
+from memgang.model import NO_USAGE, Answered, Ref
+from memgang.settings import Settings
+from memgang.space import Space
+from memgang.store.host import Tier, enter
+from memgang.store.host import home as homes
+from memgang.store.keys import STORE_ID
+from tests.gates import until
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture
+def tier(tmp_path: Path) -> Iterator[Tier]:
+    """A tier by itself, which says that it is live."""
+    made = Tier(tmp_path, 16 << 20)
+    made.flags.live = time.monotonic() + 3600
+    yield made
+    made.close()
+
+
+def at_hand(space: Space, ref: Ref) -> bool:
+    """Whether this process can read it without asking the server."""
+    return space.store.objects.at_hand(ref) is not None
+
+
+async def when(condition: Callable[[], bool]) -> None:
+    async def met() -> bool:
+        return condition()
+
+    await until(met)
+
+
+def trips(space: Space) -> int:
+    return space.store.wire.round_trips
+
+
+# ── reading and writing ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_one_has_put_the_other_reads_without_asking_the_server(opened: Opened) -> None:
+    """Text, records and bytes; the read is logged all the same."""
+    async with opened() as writer, opened() as reader:
+        refs = [await writer.put(value) for value in ("text", {"a": [1]}, b"bytes", "x" * 100_000)]
+        await asyncio.sleep(0)
+        before = reader.store.wire.commands
+        assert await reader.get_many(refs) == ["text", {"a": [1]}, b"bytes", "x" * 100_000]
+        assert [await reader.get(ref) for ref in refs] == ["text", {"a": [1]}, b"bytes", "x" * 100_000]
+        assert reader.store.wire.commands == before
+        await reader.flush()
+        raws = [event.raw async for event in writer.events()]
+        assert raws.count("read") == 8
+
+
+async def test_an_answer_is_recalled_without_asking_the_server(opened: Opened) -> None:
+    """The hit is logged with what it saved, and its value is at hand too."""
+    async with opened() as one, opened() as other:
+        @one.once(ttl="1h")
+        async def double(n: int) -> int:
+            return 2 * n
+
+        double_there = other.once(ttl="1h")(double.__wrapped__)
+        assert await double(21) == 42
+        await asyncio.sleep(0)
+        before = other.store.wire.commands
+        assert await double_there(21) == 42
+        assert other.store.wire.commands == before
+        await other.flush()
+        assert (await one.stats())["hits"] == 1
+
+
+async def test_what_is_larger_than_a_mebibyte_is_asked_of_the_server(opened: Opened) -> None:
+    async with opened() as one, opened() as other:
+        ref = await one.put(b"z" * (1 << 20) + b"!")
+        assert not at_hand(other, ref)
+        assert len(await other.get(ref)) == (1 << 20) + 1
+
+
+async def test_without_a_tier_everything_is_as_it_was(opened: Opened, tmp_path: Path) -> None:
+    """Switched off, or with no room for it."""
+    async with opened(host_tier="off") as off, opened(host_bytes=1 << 20, space="small") as small:
+        for space in (off, small):
+            assert space.store.tier is None
+            ref = await space.put("text")
+            assert await space.get(ref) == "text"
+
+
+# ── what is gone ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.catalogue("B12")
+async def test_what_is_forgotten_is_gone_on_this_host_before_it_is_acknowledged(opened: Opened) -> None:
+    """By any process, for all, without waiting for anybody to read the log."""
+    async with opened() as one, opened() as other:
+        for i in range(50):
+            ref = await one.put(f"secret {i}")
+            await other.get(ref)
+            await one.forget(ref)
+            assert not at_hand(other, ref) and not at_hand(one, ref)
+            with pytest.raises(UnknownReference):
+                await other.get(ref)
+
+
+@pytest.mark.catalogue("B12")
+async def test_what_another_host_forgets_is_gone_here_within_a_second(opened: Opened, tmp_path: Path) -> None:
+    """Another host is one with a directory of its own."""
+    async with opened(host_dir=tmp_path / "here") as here, opened(host_dir=tmp_path / "there") as there:
+        assert here.store.tier is not there.store.tier
+        kept = await here.put("stays")
+        ref = await here.put("goes")
+        assert await there.get(ref) == "goes" and at_hand(there, ref)
+        await here.forget(ref)
+        async with asyncio.timeout(10):
+            await when(lambda: not at_hand(there, ref))
+        assert at_hand(here, kept)
+        with pytest.raises(UnknownReference):
+            await there.get(ref)
+
+
+async def test_an_answer_that_was_dropped_elsewhere_is_computed_again(opened: Opened, tmp_path: Path) -> None:
+    """A cascade on one host takes the answers of the other along."""
+    async with opened(host_dir=tmp_path / "here") as here, opened(host_dir=tmp_path / "there") as there:
+        source = await here.put("source")
+        computed = []
+
+        async def derive() -> str:
+            computed.append(1)
+            return str(await there.get(source)) + " derived"
+
+        from memgang.model import Call
+
+        call = Call("function", "derive", "1")
+        first = await there.recall(call, derive)
+        assert (await there.recall(call, derive)).how == "hit" and len(computed) == 1
+        assert await here.forget(source, cascade=True)
+        key = there.key(call)
+        await when(lambda: there.store.tier.answer(key, there.store.log.server_ms()) is None)
+        assert not at_hand(there, first.ref)
+
+
+async def test_who_refreshes_is_not_given_the_old_answer_by_this_host(opened: Opened) -> None:
+    """Computed anew by one process, the new answer is what every other one of the host is given at once."""
+    async with opened() as one, opened() as other:
+        from memgang.model import Call
+
+        call, number = Call("function", "count", "1"), iter(range(10))
+
+        async def count() -> int:
+            return next(number)
+
+        assert await (await one.recall(call, count)).value() == 0
+        assert await (await other.recall(call, count)).value() == 0
+        assert await (await one.recall(call, count, mode="refresh")).value() == 1
+        assert await (await other.recall(call, count)).value() == 1
+
+
+async def test_an_object_at_hand_ends_when_it_ends(opened: Opened) -> None:
+    """By the server's clock, as everywhere."""
+    async with opened() as space:
+        ref = await space.put("short", ttl=0.3)
+        await asyncio.sleep(0)
+        assert at_hand(space, ref)
+        await when(lambda: not at_hand(space, ref))
+        with pytest.raises(UnknownReference):
+            await space.get(ref)
+
+
+async def test_what_was_asked_for_before_it_was_forgotten_is_not_kept(tier: Tier) -> None:
+    """The race of the head of tier.py: the reply is late, the mark is younger than the question."""
+    asked = time.monotonic()
+    tier.take_out(["a"], ["call"])
+    tier.keep_body("a", "text/plain", b"late", b"", 0, 0, asked)
+    tier.keep_answer("call", Answered(Ref("mg:" + "a" * 32), 5, 0, b"", NO_USAGE), 0, asked)
+    assert tier.body("a", 0) is None and tier.answer("call", 0) is None  # not even before it would be written
+    await asyncio.sleep(0)
+    assert tier.body("a", 0) is None and tier.answer("call", 0) is None
+    tier.keep_body("a", "text/plain", b"put again", b"", 0, 0, time.monotonic())
+    await asyncio.sleep(0)
+    assert tier.body("a", 0) is not None
+
+
+async def test_an_older_answer_never_takes_the_place_of_a_newer_one(tier: Tier) -> None:
+    """Whichever is kept last."""
+    def answer(fence: int) -> Answered:
+        return Answered(Ref("mg:" + "abcd"[fence % 4] * 32), fence, 0, b"", NO_USAGE)
+
+    for order in ((3, 2), (2, 3)):
+        for fence in order:
+            tier.keep_answer("call", answer(fence), 0, time.monotonic())
+            await asyncio.sleep(0)
+        found = tier.answer("call", 0)
+        assert found is not None and found.fence == 3
+    tier.take_out(overtaken={"call": 4})  # somebody claims, on another host
+    assert tier.answer("call", 0) is None
+    tier.keep_answer("call", answer(3), 0, time.monotonic())  # a late reply to a question from before
+    await asyncio.sleep(0)
+    assert tier.answer("call", 0) is None
+    tier.keep_answer("call", answer(4), 0, time.monotonic())
+    await asyncio.sleep(0)
+    assert tier.answer("call", 0) is not None
+
+
+async def test_nobody_reads_a_tier_whose_log_nobody_has_read_for_a_second(tier: Tier) -> None:
+    tier.keep_body("a", "text/plain", b"x", b"", 0, 0, time.monotonic())
+    await asyncio.sleep(0)
+    assert tier.body("a", 0) is not None
+    tier.flags.live = time.monotonic() - 1.5
+    assert tier.body("a", 0) is None
+
+
+async def test_a_log_that_was_cut_or_a_server_that_lost_its_data_empties_the_tier(opened: Opened) -> None:
+    """What happened in between is not known."""
+    async with opened() as space:
+        tier, keys = space.store.tier, space.store.keys
+        ref = await space.put("x")
+        await asyncio.sleep(0)
+        assert at_hand(space, ref)
+        seq = await space.store.wire.call("HGET", keys.at(0, "u"), "seq")
+        await when(lambda: tier.cursor("a00") == int(seq))
+        await space.store.wire.call("HSET", keys.at(0, "u"), "seq", "0")
+        await when(lambda: not tier.holds(ref.id))
+        await space.store.wire.call("HSET", keys.at(0, "u"), "seq", seq)
+        other = await space.put("y")
+        await when(lambda: tier.holds(other.id))
+        await space.store.wire.call("HINCRBY", keys.at(0, "u"), "seq", 5)  # entries that were trimmed before we saw them
+        await when(lambda: not tier.holds(other.id))
+
+
+async def test_a_server_with_another_id_has_another_tier(opened: Opened) -> None:
+    """It has lost its data: whoever comes now is in a tier of its own, and those who were there ask the server."""
+    async with opened() as before:
+        ref = await before.put("x")
+        await asyncio.sleep(0)
+        assert at_hand(before, ref)
+        was = await before.store.wire.call("GET", STORE_ID)
+        try:
+            await before.store.wire.call("SET", STORE_ID, "f" * 32)
+            await when(lambda: not at_hand(before, ref))
+            async with opened() as after:
+                assert after.store.tier is not before.store.tier
+                assert await before.get(ref) == await after.get(ref) == "x"
+                await asyncio.sleep(0)
+                assert at_hand(after, ref) and not at_hand(before, ref)
+        finally:
+            await before.store.wire.call("SET", STORE_ID, was)
+
+
+# ── bytes that are not what they should be ───────────────────────────────────────────────────────
+
+
+@pytest.mark.catalogue("A22")
+@pytest.mark.parametrize("verify", ["once", "always"])
+async def test_a_flipped_bit_is_seen_and_the_server_is_asked(opened: Opened, verify: str) -> None:
+    """The first time a process sees an entry, or every time; what is wrong is thrown out."""
+    chance = random.Random(22)
+    async with opened(verify=verify) as one:
+        refs = {await one.put(f"text {i} " * 20): f"text {i} " * 20 for i in range(50)}
+        await asyncio.sleep(0)
+        tier: Tier = one.store.tier
+        with tier._env.begin(write=True, db=tier._bodies) as writing:
+            for ref in refs:
+                raw = bytearray(writing.get(ref.id.encode()))
+                at = chance.randrange(len(raw) - 100, len(raw))
+                raw[at] ^= 1 << chance.randrange(8)
+                writing.put(ref.id.encode(), bytes(raw))
+        one.store.objects._verified.clear()
+        for ref, text in refs.items():
+            assert await one.get(ref) == text
+        async with opened(verify=verify) as other:
+            for ref, text in refs.items():
+                assert await other.get(ref) == text
+
+
+async def test_a_body_damaged_in_the_server_is_refused_where_the_host_has_none(opened: Opened, tmp_path: Path) -> None:
+    async with opened(host_dir=tmp_path / "here") as here, opened(host_dir=tmp_path / "there") as there:
+        ref = await here.put("hello")
+        await here.store.wire.call("SET", here.store.keys.body(ref), b"jello")
+        with pytest.raises(IntegrityError):
+            await there.get(ref)
+
+
+# ── writers that are stopped, room that is used up ───────────────────────────────────────────────
+
+
+@pytest.mark.catalogue("A25")
+async def test_a_writer_that_is_stopped_holds_up_nobody_and_what_must_go_is_read_by_nobody(tier: Tier) -> None:
+    """Keeping is left out; taking out, which cannot be, forbids all reading until everything is gone."""
+    for ident in ("a", "b"):
+        tier.keep_body(ident, "text/plain", b"x", b"", 0, 0, time.monotonic())
+    await asyncio.sleep(0)
+    other = os.open(tier.folder / "write", os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)  # as a process holds it that is stopped inside a write
+    tier.keep_body("c", "text/plain", b"x", b"", 0, 0, time.monotonic())
+    await asyncio.sleep(0)
+    assert tier.body("c", 0) is None and tier.body("a", 0) is not None
+    tier.take_out(["a"])
+    assert tier.flags.poisoned and tier.body("a", 0) is None and tier.body("b", 0) is None
+    asked = time.monotonic()
+    assert not tier.clear({"a00": 7})  # still not to be had
+    os.close(other)
+    assert tier.clear({"a00": 7}) and not tier.flags.poisoned and tier.cursor("a00") == 7
+    assert tier.body("a", 0) is None and tier.body("b", 0) is None
+    tier.keep_body("a", "text/plain", b"late", b"", 0, 0, asked)
+    await asyncio.sleep(0)
+    assert tier.body("a", 0) is None
+
+
+@pytest.mark.catalogue("A26")
+async def test_a_full_map_lets_the_oldest_go(tmp_path: Path) -> None:
+    """Ten times what there is room for; the newest are there, the count is right, and no write fails for good."""
+    tier = Tier(tmp_path, 4 << 20)
+    tier.flags.live = time.monotonic() + 3600
+    try:
+        for i in range(1000):
+            tier.keep_body(f"k{i}", "text/plain", bytes(40_000), b"", 0, 0, time.monotonic())
+            await asyncio.sleep(0)
+        assert tier.body("k999", 0) is not None and tier.body("k0", 0) is None
+        sizes = tier.sizes()
+        assert 10 < sizes["bodies"] < 100 and sizes["used"] <= sizes["size"]
+        with tier._env.begin() as reading:
+            real = sum(len(value) for _, value in reading.cursor(db=tier._bodies))
+            assert reading.stat(tier._ages)["entries"] == sizes["bodies"]
+        assert real <= sizes["used"] < real * 1.2
+        tier.take_out([f"k{i}" for i in range(1000)])
+        assert tier.sizes()["used"] == 0
+    finally:
+        tier.close()
+
+
+async def test_a_transaction_that_fails_costs_a_question_and_nothing_else(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room in the file system: what was to be kept is not, and the next is."""
+    def full(*_: Any, **__: Any) -> Any:
+        raise lmdb.DiskError("no room")
+
+    monkeypatch.setattr(tier, "_make_room", full)
+    tier.keep_body("a", "text/plain", b"x", b"", 0, 0, time.monotonic())
+    await asyncio.sleep(0)
+    assert tier.body("a", 0) is None
+    monkeypatch.undo()
+    tier.keep_body("a", "text/plain", b"x", b"", 0, 0, time.monotonic())
+    await asyncio.sleep(0)
+    assert tier.body("a", 0) is not None
+
+
+# ── coming and going ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_last_one_out_removes_it_and_the_first_one_in_wipes_what_was_left(tmp_path: Path) -> None:
+    """What a killed process left is not looked at."""
+    one = enter("store", "space", base=tmp_path, bytes_max=16 << 20)
+    two = enter("store", "space", base=tmp_path, bytes_max=16 << 20)
+    assert one is not None and two is one
+    one.leave()
+    assert one.folder.exists() and not one.tier.off
+    one.leave()
+    assert list(one.folder.parent.iterdir()) == [] and one.tier.off
+    left = one.folder
+    left.mkdir()
+    (left / "rubbish").touch()
+    again = enter("store", "space", base=tmp_path, bytes_max=16 << 20)
+    assert again is not None and not (left / "rubbish").exists()
+    again.leave()
+
+
+@pytest.mark.catalogue("A3")
+def test_tiers_of_processes_that_were_killed_are_removed_by_whoever_comes_next(tmp_path: Path) -> None:
+    """Also those of other spaces; one in which somebody is stays."""
+    mine = tmp_path / f"memgang-{os.geteuid()}"
+    lives = enter("store", "lives", base=tmp_path, bytes_max=16 << 20)
+    assert lives is not None
+    dead = mine / "store-dead"
+    dead.mkdir()
+    (dead / "data").write_bytes(bytes(1000))
+    dead.with_name("store-dead.in").touch()
+    other = enter("store", "other", base=tmp_path, bytes_max=16 << 20)
+    assert other is not None and not dead.exists() and lives.folder.exists()
+    for home in (lives, other):
+        home.leave()
+    assert list(mine.iterdir()) == []
+
+
+def test_a_directory_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
+    """Nor one that is a link: then there is no tier, and nothing fails."""
+    mine = tmp_path / f"memgang-{os.geteuid()}"
+    mine.mkdir()
+    mine.chmod(0o777)
+    assert enter("store", "space", base=tmp_path, bytes_max=16 << 20) is None
+    mine.rmdir()
+    mine.symlink_to("/tmp")
+    assert enter("store", "space", base=tmp_path, bytes_max=16 << 20) is None
+
+
+def test_too_little_room_means_no_tier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's 64 MB leave a quarter for it; a few megabytes none."""
+    class Disk:
+        free = 64 << 20
+
+    monkeypatch.setattr(homes.shutil, "disk_usage", lambda _: Disk)
+    small = enter("store", "space", base=tmp_path, bytes_max=0)
+    assert small is not None and small.tier.sizes()["size"] == 16 << 20
+    small.leave()
+    Disk.free = 8 << 20
+    assert enter("store", "space", base=tmp_path, bytes_max=0) is None
+
+
+@pytest.mark.catalogue("A14")
+def test_a_forked_child_has_no_part_in_the_tier_of_its_parent(tmp_path: Path) -> None:
+    """It asks the server instead, and the parent's readers and writers are not disturbed."""
+    home = enter("store", "space", base=tmp_path, bytes_max=16 << 20)
+    assert home is not None
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            own = enter("store", "space", base=tmp_path, bytes_max=16 << 20)
+            status = 0 if home.tier.off and home.tier.body("a", 0) is None and own is None else 1
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    home.tier.take_out(cursors={"a00": 7})
+    assert home.folder.exists() and home.tier.cursor("a00") == 7
+    home.leave()
+    assert not home.folder.exists()
+
+
+def test_the_settings_of_the_tier_are_checked() -> None:
+    from memgang.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="host_bytes"):
+        Settings(host_bytes=-1)
