@@ -206,6 +206,10 @@ async def test_an_older_answer_never_takes_the_place_of_a_newer_one(tier: Tier) 
             await asyncio.sleep(0)
         found = tier.answer("call", 0)
         assert found is not None and found.fence == 3
+        for fence in order:
+            tier.keep_answer("other", answer(fence), 0, time.monotonic())  # in one turn
+        found = tier.answer("other", 0)
+        assert found is not None and found.fence == 3
     tier.take_out(overtaken={"call": 4})  # somebody claims, on another host
     assert tier.answer("call", 0) is None
     tier.keep_answer("call", answer(3), 0, time.monotonic())  # a late reply to a question from before
@@ -319,6 +323,23 @@ async def test_a_writer_that_is_stopped_holds_up_nobody_and_what_must_go_is_read
     tier.keep_body("a", "text/plain", b"late", b"", 0, 0, asked)
     await asyncio.sleep(0)
     assert tier.body("a", 0) is None
+
+
+@pytest.mark.catalogue("A26")
+async def test_a_reader_for_whom_there_is_no_room_asks_the_server(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever LMDB says, nobody's get fails of it."""
+    async with opened() as space:
+        ref = await space.put("x")
+        await asyncio.sleep(0)
+
+        class Full:
+            def begin(self, *_: Any, **__: Any) -> Any:
+                raise lmdb.ReadersFullError("no slot")
+
+        monkeypatch.setattr(space.store.tier, "_env", Full())
+        assert await space.get(ref) == "x"
+        assert await space.get_many([ref, ref]) == ["x", "x"]
+        monkeypatch.undo()
 
 
 @pytest.mark.catalogue("A26")

@@ -215,6 +215,14 @@ def write_private(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
+def allocate(fd: int, size: int) -> None:
+    """Give a file its room now: what is mapped and has none on a full file system is a SIGBUS later. OSError: there is none."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+    elif (missing := size - os.fstat(fd).st_size) > 0:  # macOS
+        os.pwrite(fd, bytes(missing), size - missing)
+
+
 # Locks -----------------------------------------------------------------------------------------
 
 # The lock files this process has open. A forked child shares them with its parent: were it to keep

@@ -7,6 +7,8 @@ import os
 import struct
 from pathlib import Path
 
+from memgang.store.house import allocate
+
 PAGE = 4096
 _word = struct.Struct("=d")
 LIVE, CLEARED, POISONED, RETIRED = 0, 8, 16, 24
@@ -19,8 +21,7 @@ class Flags:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_size < PAGE:
-                # Allocated, not only made long: a page that a full file system cannot give would be a SIGBUS.
-                os.posix_fallocate(fd, 0, PAGE) if hasattr(os, "posix_fallocate") else os.write(fd, bytes(PAGE))
+                allocate(fd, PAGE)
             self._page = mmap.mmap(fd, PAGE)
         finally:
             os.close(fd)

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from memgang.model import Context
-from memgang.store.house import close_lock, open_lock, private_directory, try_lock
+from memgang.store.house import allocate, close_lock, open_lock, private_directory, try_lock
 
 PAGE = 8192
 ROOM = 1 << 20  # bytes of frames; what finds no room is kept in the process alone
@@ -54,7 +54,7 @@ class Ring:
         self._fd = open_lock(self.path)
         if not try_lock(self._fd):
             raise OSError(f"{self.path} belongs to another process")
-        os.posix_fallocate(self._fd, 0, PAGE + ROOM)
+        allocate(self._fd, PAGE + ROOM)
         self._map = mmap.mmap(self._fd, PAGE + ROOM)
         self._head = self._tail = self._bank = 0
         self._map[_SOURCE:_SOURCE + len(source)] = source.encode()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import struct
 import threading
 import time
@@ -27,7 +28,7 @@ import msgspec
 
 from memgang.model import Answered, Ref, Usage
 from memgang.store.host.flags import Flags
-from memgang.store.house import close_lock, open_lock
+from memgang.store.house import allocate, close_lock, open_lock
 
 BODY_MAX = 1 << 20
 FRESH_S = 1.0  # how old the last look at the log may be
@@ -84,6 +85,9 @@ class Tier:
         # where it would be a SIGBUS).
         self._env = lmdb.open(str(folder / "tier"), map_size=size, max_dbs=8, max_readers=1024, sync=False, metasync=False,
                               writemap=False, mode=0o600)
+        # The table of readers is a sparse file: a page of it that a full file system cannot give would be a SIGBUS too.
+        with (folder / "tier" / "lock.mdb").open("rb+") as table:
+            allocate(table.fileno(), os.fstat(table.fileno()).st_size)
         self._bodies, self._answers, self._marks, self._ages, self._facts = (
             self._env.open_db(name) for name in (b"body", b"answer", b"mark", b"age", b"fact"))
         self._waiting: dict[bytes, tuple[float, Any]] = {}
@@ -104,9 +108,12 @@ class Tier:
         if self.off or not self.readable:
             return None
         key = ident.encode()
-        with self._env.begin(db=self._bodies) as reading:
-            waiting = self._waiting.get(key)
-            found = reading.get(key) if waiting is None else self._still(reading, key, *waiting)
+        try:
+            with self._env.begin(db=self._bodies) as reading:
+                waiting = self._waiting.get(key)
+                found = reading.get(key) if waiting is None else self._still(reading, key, *waiting)
+        except lmdb.Error:  # more readers than there is room for, or it is being closed: the server has it too
+            return None
         if found is None:
             return None
         _, expires, span, kind, meta = _HEAD.unpack_from(found)
@@ -124,18 +131,24 @@ class Tier:
         """Whether the body is here. Its time may be over."""
         if ident.encode() in self._waiting:
             return True
-        with self._env.begin(db=self._bodies) as reading:
-            return reading.get(ident.encode()) is not None
+        try:
+            with self._env.begin(db=self._bodies) as reading:
+                return reading.get(ident.encode()) is not None
+        except lmdb.Error:
+            return False
 
     def answer(self, call: str, now_ms: int) -> Answered | None:
         """The answer to the call with this key, as `body`."""
         if self.off or not self.readable:
             return None
         key = b"=" + call.encode()
-        with self._env.begin(db=self._answers) as reading:
-            waiting = self._waiting.get(key)
-            raw = reading.get(key) if waiting is None else None
-            found = _answer_in(raw) if raw is not None else self._still(reading, key, *waiting) if waiting is not None else None
+        try:
+            with self._env.begin(db=self._answers) as reading:
+                waiting = self._waiting.get(key)
+                raw = reading.get(key) if waiting is None else None
+                found = _answer_in(raw) if raw is not None else self._still(reading, key, *waiting) if waiting is not None else None
+        except lmdb.Error:
+            return None
         if found is None:
             return None
         if found.expires and not 0 < found.expires - now_ms <= found.span + 1000:
@@ -157,8 +170,10 @@ class Tier:
         """The same for the answer of a call."""
         if self.off or self.flags.poisoned:
             return
-        span = max(answer.expires - now_ms, 0) if answer.expires else 0
-        self._waiting[b"=" + call.encode()] = since, _Answer(
+        key, span = b"=" + call.encode(), max(answer.expires - now_ms, 0) if answer.expires else 0
+        if (waiting := self._waiting.get(key)) is not None and waiting[1].fence > answer.fence:
+            return
+        self._waiting[key] = since, _Answer(
             0, span, answer.ref.id, answer.fence, answer.expires, answer.validator, answer.usage, answer.by)
         self._schedule()
 
@@ -178,9 +193,13 @@ class Tier:
             if self._may_write(0.0):
                 try:
                     with self._env.begin(write=True) as writing:
+                        age, used = self._fact(writing, b"age"), self._fact(writing, b"used")
                         for key, entry in waiting:
                             if self._waiting.get(key) is entry:  # else: taken out meanwhile
-                                self._put(writing, key, *entry)
+                                age += 1
+                                used += self._put(writing, age, key, *entry)
+                        self._set_fact(writing, b"age", age)
+                        self._set_fact(writing, b"used", used)
                         self._make_room(writing)
                 except lmdb.Error:
                     pass  # no room in the file system, or in the map: it is asked for again
@@ -190,22 +209,20 @@ class Tier:
                 if self._waiting.get(key) is entry:
                     del self._waiting[key]
 
-    def _put(self, writing: lmdb.Transaction, key: bytes, since: float, value: Any) -> None:
-        mark = writing.get(key, db=self._marks)
-        answer = isinstance(value, _Answer)
+    def _put(self, writing: lmdb.Transaction, age: int, key: bytes, since: float, value: Any) -> int:
+        """Write one entry, unless something is known against it; how many bytes more there are."""
         if since <= self.flags.cleared:
-            return
-        if mark is not None:
+            return 0
+        answer = isinstance(value, _Answer)
+        if (mark := writing.get(key, db=self._marks)) is not None:
             at, fence, _ = _MARK.unpack(mark)
             if since <= at or (answer and value.fence < fence):
-                return
-        place = self._answers if answer else self._bodies
-        age = self._fact(writing, b"age") + 1
-        used = self._fact(writing, b"used")
+                return 0
+        place, less = self._answers if answer else self._bodies, 0
         if (old := writing.get(key, db=place)) is not None:
             if answer and _answer_in(old).fence > value.fence:
-                return
-            used -= self._forget_age(writing, old, answer)
+                return 0
+            less = self._forget_age(writing, old, answer)
         if answer:
             value.age = age
             raw = _answer_out(value)
@@ -213,8 +230,7 @@ class Tier:
             raw = _AGE_NATIVE.pack(age) + value[8:]
         writing.put(key, raw, db=place)
         writing.put(_AGE.pack(age), key, db=self._ages)
-        self._set_fact(writing, b"age", age)
-        self._set_fact(writing, b"used", used + _cost(raw))
+        return _cost(raw) - less
 
     def _forget_age(self, writing: lmdb.Transaction, raw: bytes | memoryview, answer: bool) -> int:
         age = _answer_in(raw).age if answer else _AGE_NATIVE.unpack_from(raw)[0]
@@ -282,10 +298,12 @@ class Tier:
         if self.off:
             return
         key = b"=" + call.encode()
-        if key not in self._waiting:
+        try:
             with self._env.begin(db=self._answers) as reading:
-                if reading.get(key) is None:
+                if reading.get(key) is None and key not in self._waiting:
                     return
+        except lmdb.Error:
+            pass  # it may be there
         self.take_out(overtaken={call: fence})
 
     def _overtake(self, writing: lmdb.Transaction, key: bytes, fence: int, other: bool) -> None:
