@@ -260,6 +260,6 @@ def machine() -> dict[str, Any]:
     about, ram = Path("/proc/cpuinfo"), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     model = [line.partition(": ")[2] for line in about.read_text().splitlines() if line.startswith("model name")] if about.exists() else []
     return {"cpus": os.cpu_count(), "cpu": model[0] if model else platform.processor(), "arch": platform.machine(),
-            "ram_gib": round(ram / 2**30), "system": f"{platform.system()} {platform.release()}",
+            "ram_gib": round(ram / 2**30), "system": f"{platform.system()} {platform.release().partition('-')[0]}",
             "python": platform.python_version(), "server": str(find_binary(Settings.load())),
             "day": time.strftime("%Y-%m-%d")}
