@@ -28,6 +28,7 @@ from memgang.codec import (
     decode,
     digest,
     encode,
+    is_of,
     json_bytes,
     parse_ttl,
     ref_of,
@@ -91,6 +92,19 @@ def same(a: Any, b: Any) -> bool:
 def test_text_comes_back_exactly(text: str) -> None:
     """Any Unicode text, with NUL, right-to-left marks or decomposed accents, is untouched."""
     assert there_and_back(text) == text
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200), st.integers(0, 159))
+def test_content_is_that_of_its_reference_and_of_no_other(body: bytes, other: bytes, bit: int) -> None:
+    """Compared as a number: the same as comparing what is spelled, down to a single bit."""
+    ref = ref_of(BYTES, body)
+    assert is_of(ref, BYTES, body) and is_of(ref, BYTES, memoryview(body))
+    assert is_of(ref, BYTES, other) == (body == other)
+    assert not is_of(ref, TEXT, body)
+    letters = "abcdefghijklmnopqrstuvwxyz234567"
+    place, flip = divmod(bit, 5)
+    changed = letters[letters.index(ref.id[place]) ^ (1 << flip)]
+    assert not is_of(Ref("mg:" + ref.id[:place] + changed + ref.id[place + 1:]), BYTES, body)
 
 
 @given(st.binary())

@@ -12,6 +12,7 @@ _THREADS_FROM_BYTES = 1 << 20  # below this, starting threads costs more than it
 # Base32 ten bits at a time: the standard library's goes by five, in Python too, and each call needs three digests.
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [a + b for a in _LETTERS for b in _LETTERS]
+_DIGITS = str.maketrans(_LETTERS, "0123456789abcdefghijklmnopqrstuv")  # as `int` reads base 32
 _SHIFTS = range(_DIGEST_BYTES * 8 - 10, -1, -10)
 
 
@@ -28,9 +29,18 @@ def digest(data: bytes, key: bytes | None = None) -> str:
 
 def ref_of(media_type: str, body: bytes | memoryview) -> Ref:
     """The reference of this content. Media type and length are part of it, so text ``1`` is not JSON ``1``."""
+    # Made by us, so the pattern check of Ref() would only cost time.
+    return str.__new__(Ref, REF_PREFIX + _spelled(_hashed(media_type, body)))
+
+
+def is_of(ref: Ref, media_type: str, body: bytes | memoryview) -> bool:
+    """Whether this is the reference of this content. Sooner than to spell its reference and compare."""
+    return int(ref.id.translate(_DIGITS), 32) == int.from_bytes(_hashed(media_type, body), "big")
+
+
+def _hashed(media_type: str, body: bytes | memoryview) -> bytes:
     size = body.nbytes if isinstance(body, memoryview) else len(body)
     head = b"mg1\0%b\0%d\0" % (media_type.encode("utf-8"), size)
     hasher = blake3(head, max_threads=blake3.AUTO if size >= _THREADS_FROM_BYTES else 1)
     hasher.update(body)
-    # Made by us, so the pattern check of Ref() would only cost time.
-    return str.__new__(Ref, REF_PREFIX + _spelled(hasher.digest(_DIGEST_BYTES)))
+    return hasher.digest(_DIGEST_BYTES)

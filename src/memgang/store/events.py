@@ -29,6 +29,7 @@ from memgang.store.keys import Keys
 from memgang.store.process import fresh
 from memgang.store.wire import Wire
 
+_OF_OBJECTS = frozenset({"read", "hit", "joined"})
 RECORDS_MAX = 128  # of one batch: the bound of the script
 NOTE_BYTES_MAX = 1024
 WAITING_MAX = 100_000  # lines that are kept for a server that is away; above it the oldest are lost, and counted
@@ -269,7 +270,8 @@ def batched(
     after, out = dict(numbers), dict[int, deque[Batch]]()
     for shard, context, line in events:
         row = out.setdefault(shard, deque())
-        ref = Ref("mg:" + line[3]) if line[3] and line[0] in ("read", "hit", "joined") else None
+        # Of an event of ours: the check of its form, which Ref() makes, would be the largest part of all this.
+        ref = str.__new__(Ref, "mg:" + line[3]) if line[3] and line[0] in _OF_OBJECTS else None
         batch = row[-1] if row else None
         if batch is None or len(batch.lines) >= most or (
                 ref is not None and ref not in batch.reads and len(batch.reads) == RECORDS_MAX):
@@ -317,11 +319,14 @@ async def written_for_the_dead(wire: Wire, keys: Keys, folder: Path) -> int:
     return found
 
 
+_COUNTED = {"read": "reads", "hit": "hits", "joined": "joined", "refused": "refused"}
+
+
 def _count(counters: Counter[str], line: list[Any]) -> None:
     """What `stats` shows without reading the log."""
     what, usage = line[0], line[8]
-    if what in ("read", "hit", "joined", "refused"):
-        counters[{"read": "reads", "hit": "hits", "joined": "joined", "refused": "refused"}[what]] += 1
+    if (counter := _COUNTED.get(what)) is not None:
+        counters[counter] += 1
     if usage:
         counters["saved_calls"] += usage[0]
         counters["saved_tok"] += usage[2] + usage[3]

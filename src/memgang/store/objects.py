@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import NoScriptError, RedisError
 
-from memgang.codec import Encoded, ref_of
+from memgang.codec import Encoded, is_of, ref_of
 from memgang.errors import IntegrityError, ObjectLost, StoreFull, StoreUnavailable, TooLarge, UnknownReference
 from memgang.model import Context, MemoryObject, Ref
 from memgang.settings import Settings
@@ -216,7 +216,7 @@ class Objects:
         if self._tier is None or (kept := self._tier.body(ref.id, self._server_ms())) is None:
             return None
         if self._settings.verify == "always" or ref not in self._verified:
-            if ref_of(kept.media_type, kept.body) != ref:
+            if not is_of(ref, kept.media_type, kept.body):
                 self._tier.take_out([ref.id])  # the server has it whole
                 return None
             self._is_verified(ref)

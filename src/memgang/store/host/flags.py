@@ -11,6 +11,7 @@ from memgang.store.house import allocate
 
 PAGE = 4096
 _word = struct.Struct("=d")
+_words = struct.Struct("=dddd")
 LIVE, CLEARED, POISONED, RETIRED = 0, 8, 16, 24
 
 
@@ -25,6 +26,11 @@ class Flags:
             self._page = mmap.mmap(fd, PAGE)
         finally:
             os.close(fd)
+
+    def good(self, now: float, fresh_s: float) -> bool:
+        """Whether what is in the tier is known to be true: one look at all words, for it is asked at every read."""
+        live, _, poisoned, retired = _words.unpack_from(self._page)
+        return not poisoned and not retired and now - live <= fresh_s
 
     @property
     def live(self) -> float:

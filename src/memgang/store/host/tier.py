@@ -14,6 +14,7 @@ must take something out and cannot, forbids all reading instead (`Flags.poisoned
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import struct
@@ -31,6 +32,7 @@ from memgang.store.host.flags import Flags
 from memgang.store.house import allocate, close_lock, open_lock
 
 BODY_MAX = 1 << 20
+TABLE_BYTES = 128 << 10  # of the readers' table: 64 for each of about 2,000
 FRESH_S = 1.0  # how old the last look at the log may be
 TAKE_S = 0.05  # how long who must take something out tries to
 MARK_S = 120.0  # a mark is kept longer than any question is under way
@@ -81,13 +83,11 @@ class Tier:
         self._lock = open_lock(folder / "write")
         self.folder = folder
         (folder / "tier").mkdir(mode=0o700, exist_ok=True)
+        _make_table(folder / "tier" / "lock.mdb")
         # Neither synchronised (a reboot takes it anyway) nor written through the map (a full file system is then an error,
         # where it would be a SIGBUS).
-        self._env = lmdb.open(str(folder / "tier"), map_size=size, max_dbs=8, max_readers=1024, sync=False, metasync=False,
+        self._env = lmdb.open(str(folder / "tier"), map_size=size, max_dbs=8, sync=False, metasync=False,
                               writemap=False, mode=0o600)
-        # The table of readers is a sparse file: a page of it that a full file system cannot give would be a SIGBUS too.
-        with (folder / "tier" / "lock.mdb").open("rb+") as table:
-            allocate(table.fileno(), os.fstat(table.fileno()).st_size)
         self._bodies, self._answers, self._marks, self._ages, self._facts = (
             self._env.open_db(name) for name in (b"body", b"answer", b"mark", b"age", b"fact"))
         self._waiting: dict[bytes, tuple[float, Any]] = {}
@@ -100,12 +100,11 @@ class Tier:
     @property
     def readable(self) -> bool:
         """Whether what is here is known to be true."""
-        flags = self.flags
-        return not self.off and not flags.poisoned and not flags.retired and time.monotonic() - flags.live <= FRESH_S
+        return not self.off and self.flags.good(time.monotonic(), FRESH_S)
 
     def body(self, ident: str, now_ms: int) -> Kept | None:
         """The body with this id, if it is here and has not expired by the server's clock (``now_ms``)."""
-        if self.off or not self.readable:
+        if not self.readable:
             return None
         key = ident.encode()
         try:
@@ -139,7 +138,7 @@ class Tier:
 
     def answer(self, call: str, now_ms: int) -> Answered | None:
         """The answer to the call with this key, as `body`."""
-        if self.off or not self.readable:
+        if not self.readable:
             return None
         key = b"=" + call.encode()
         try:
@@ -411,6 +410,18 @@ class Tier:
     def abandon(self) -> None:
         """In a child of fork: all of it is the parent's, and is not touched."""
         self.off = True
+
+
+def _make_table(path: Path) -> None:
+    """The table of readers, with all its room: LMDB makes a sparse file, and a page of it that a full file system cannot give
+    would be a SIGBUS. Before the environment is opened and never again: to close another descriptor of the file would
+    give up the locks that LMDB has on it."""
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            allocate(fd, TABLE_BYTES)
+        finally:
+            os.close(fd)
 
 
 _AGE_NATIVE = struct.Struct("=Q")
