@@ -323,12 +323,6 @@ def _totals(facts: Facts) -> Iterator[Breach]:
             yield Breach("I11", f"the totals say {said}, there are {there}")
 
 
-def _just_lost(facts: Facts, op: Op) -> bool:
-    """Whether the server lost its data just now: the host tier of those who were there is read for a second more, and
-    newcomers, who have one of their own, take nothing out of it."""
-    return any(life.ended is not None and life.ended - UNSEEN_S <= op.t0 <= life.ended + FRESH_S + SLACK_S for life in facts.lives)
-
-
 def _gone(facts: Facts) -> Iterator[Breach]:
     """I12: no read after an acknowledged forget or an expiry, unless it was put again."""
     put_after = defaultdict[str, list[float]](list)
@@ -350,8 +344,7 @@ def _gone(facts: Facts) -> Iterator[Breach]:
             continue
         ref = op.asked["ref"]
         for gone in forgets[ref]:
-            if (gone.t1 or 0) < op.t0 and not _just_lost(facts, op) and not any(
-                    at >= gone.t0 + facts.wall - SLACK_S for at in put_after[ref]):
+            if (gone.t1 or 0) < op.t0 and not any(at >= gone.t0 + facts.wall - SLACK_S for at in put_after[ref]):
                 yield Breach("I12", f"{op.n} read {ref} after {gone.n} had forgotten it")
         if op.t0 > lifetimes.get(ref, float("inf")) + SLACK_S:
             yield Breach("I12", f"{op.n} read {ref} after it had expired")

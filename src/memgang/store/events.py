@@ -123,8 +123,7 @@ class EventLog:
         line = [what, self.server_ms(), 0, obj, call, us, size, why, usage, by, text, fn]
         if loop is not None:
             with self._writing:
-                taken = shard, context, line, self._kept(shard, context, line)
-            self._outside.append(taken)
+                self._outside.append((shard, context, line, self._kept(shard, context, line)))
             if not self._called:  # once for all that come before the loop has its turn
                 self._called = True
                 loop.call_soon_threadsafe(self._take_outside)
@@ -200,18 +199,20 @@ class EventLog:
                 with contextlib.suppress(RedisError):
                     await self._wire.call("HDEL", self._keys.at(shard, "q"), self._source)
             if self._ring is not None:
-                self._ring.close()
+                with self._writing:
+                    self._ring.close()
         finally:
             self._closed = True
+            if self._ring is not None and not self._ring.closed:
+                with self._writing:
+                    self._ring.leave()
             if self._timer is not None:
                 self._timer.cancel()
 
     async def _flush(self) -> None:
-        while self._outside:
-            self._waiting.append(self._outside.popleft())
         async with self._flushing:  # one batch of a shard in transit, so that a number is never overtaken
             try:
-                while self._transit or self._waiting:
+                while self._transit or self._waiting or self._outside:
                     if not self._transit:
                         self._prepare()
                     # Batches of different shards may travel together; those of one shard go one by one. All are
@@ -220,19 +221,30 @@ class EventLog:
                     for ended in await asyncio.gather(*(self._send(shard) for shard in list(self._transit)), return_exceptions=True):
                         if isinstance(ended, BaseException):
                             raise ended
-                    if self._ring is not None and self._upto:
+                    if self._ring is not None:
                         self._ring.confirmed(self._upto, self._number)
             except MemGangError:
                 if (over := len(self._waiting) - WAITING_MAX) > 0:
                     self.lost += over
-                    del self._waiting[:over]
+                    gone, self._waiting = self._waiting[:over], self._waiting[over:]
+                    if self._ring is not None:  # its numbers count what is sent, and these are not
+                        self._ring.confirmed(max(end for *_, end in gone), self._number)
                 if self._timer is None and not self._closed:
                     self._timer = asyncio.get_running_loop().call_later(RETRY_S, self._start_flush)
                 raise
 
     def _prepare(self) -> None:
         """Make batches of what waits longest, numbered; they are in transit from now on."""
-        taken, self._waiting = self._waiting[: 4 * self._most], self._waiting[4 * self._most:]
+        with self._writing:
+            if self._outside:  # in the order of the ring: what is confirmed is all up to a place
+                self._waiting += self._outside
+                self._outside.clear()
+                self._waiting.sort(key=lambda event: event[3])
+        # Those with a place in the ring, or those without one: who writes for a dead process sees the former only.
+        placed = self._waiting[0][3] > 0
+        many = next((n for n, event in enumerate(self._waiting) if (event[3] > 0) != placed), len(self._waiting))
+        many = min(many, 4 * self._most)
+        taken, self._waiting = self._waiting[:many], self._waiting[many:]
         self._upto = max((end for *_, end in taken), default=0)
         if self._ring is not None and self._upto:
             self._ring.sending(self._upto)
@@ -314,6 +326,7 @@ async def written_for_the_dead(wire: Wire, keys: Keys, folder: Path) -> int:
             for shard, row in batches.items():
                 for batch in row:
                     found += len(batch.lines) if await touched(wire, keys, shard, left.source, batch) else 0
+        left.path.unlink(missing_ok=True)  # before its numbers go, without which all of it would count as new
         for shard in numbers:
             await wire.call("HDEL", keys.at(shard, "q"), left.source)
     return found

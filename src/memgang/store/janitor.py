@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import secrets
+import struct
 from pathlib import Path
 
 from redis.exceptions import OutOfMemoryError, RedisError
@@ -36,7 +37,7 @@ async def keep_house(
     """Run until cancelled: at once, then every ``janitor_ms``. ``rings``: where processes of this host keep their events."""
     while True:
         # Best effort: the next round tries again. Also where another program's values stand under our keys.
-        with contextlib.suppress(MemGangError, RedisError, ValueError):
+        with contextlib.suppress(MemGangError, RedisError, ValueError, TypeError, OSError, struct.error):
             await log.measure_offset()
             await objects.room.measure()
             await hold_secret(wire, keys)

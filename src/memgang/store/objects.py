@@ -56,7 +56,7 @@ class Objects:
         self, wire: Wire, keys: Keys, settings: Settings, server_ms: Callable[[], int], tier: Tier | None = None,
     ) -> None:
         self._wire, self._keys, self._settings, self._server_ms = wire, keys, settings, server_ms
-        self._tier = tier
+        self.tier = tier
         self._verified: set[Ref] = set()
         self.room = Room(wire, keys, settings.budget_bytes, self._gone)
 
@@ -124,8 +124,8 @@ class Objects:
             self._verified.add(ref)
             if stored.how == "new":
                 self.room.taken(size, ref)
-                if self._tier is not None:  # what was known has the meta of its first writer
-                    self._tier.keep_body(ref.id, value.media_type, bytes(value.body), told_meta, stored.expires,
+                if self.tier is not None:  # what was known has the meta of its first writer
+                    self.tier.keep_body(ref.id, value.media_type, bytes(value.body), told_meta, stored.expires,
                                          self._server_ms(), since)
             if isinstance(sent.exception(), NoScriptError):  # it was sent again: the looks were before it
                 behind[len(paired):] = [self._wire.call(*look) for look in looks]
@@ -161,8 +161,8 @@ class Objects:
             # Whatever it holds: where the commit did not come along, the stream of this attempt is still there.
             await scripts.drop(self._wire, self._keys, self._keys.shard_of(call), [(call, "")], who=context.who,
                                note=note(context), reason=why)
-            if self._tier is not None:
-                self._tier.take_out(answers=[call])
+            if self.tier is not None:
+                self.tier.take_out(answers=[call])
         await self.forget([ref], context, why=why, root=gone[0].id)
         raise UnknownReference(gone[0], "it was forgotten, with all that is made from it, while this was made from it")
 
@@ -208,16 +208,16 @@ class Objects:
             raise translated(error, f"store {len(body):,} bytes") from error
 
     def _gone(self, refs: Sequence[Ref]) -> None:
-        if self._tier is not None and refs:
-            self._tier.take_out([ref.id for ref in refs])
+        if self.tier is not None and refs:
+            self.tier.take_out([ref.id for ref in refs])
 
     def at_hand(self, ref: Ref) -> Kept | None:
         """The object, if this host has it: no system call, and no turn of the event loop."""
-        if self._tier is None or (kept := self._tier.body(ref.id, self._server_ms())) is None:
+        if self.tier is None or (kept := self.tier.body(ref.id, self._server_ms())) is None:
             return None
         if self._settings.verify == "always" or ref not in self._verified:
             if not is_of(ref, kept.media_type, kept.body):
-                self._tier.take_out([ref.id])  # the server has it whole
+                self.tier.take_out([ref.id])  # the server has it whole
                 return None
             self._is_verified(ref)
         return kept
@@ -256,8 +256,8 @@ class Objects:
             if right != ref:
                 raise IntegrityError(ref, f"{len(body):,} bytes that are {right}")
             self._is_verified(ref)
-        if self._tier is not None:
-            self._tier.keep_body(ref.id, found.media_type, body, found.meta, found.expires, self._server_ms(), since)
+        if self.tier is not None:
+            self.tier.keep_body(ref.id, found.media_type, body, found.meta, found.expires, self._server_ms(), since)
         return found.media_type, body, _meta(ref, found.meta)
 
     async def _parts(self, ref: Ref, count: int, size: int) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import secrets
+import socket
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
+from memgang.codec import digest
 from memgang.errors import LogBroken, MemGangError, ServerUnfit, StoreUnavailable
 from memgang.settings import Settings
 from memgang.store import address as addresses
@@ -113,19 +115,21 @@ class Store:
                 self.wire.call("SET", STORE_ID, secrets.token_hex(16), "NX"),
                 self.wire.call("HSETNX", Keys.config(space), "secret", secrets.token_bytes(32)),
                 self.wire.call("HSETNX", Keys.config(space), "shards", self.settings.shards),
-                self.wire.call("GET", STORE_ID),
                 self.wire.call("HMGET", Keys.config(space), "secret", "shards"),
             ]
-            *_, store_id, (secret, shards) = await asyncio.gather(*replies)
+            secret, shards = (await asyncio.gather(*replies))[-1]
         except RedisError as error:
             raise translated(error, "open the space") from error
         if not secret or not shards:
             raise StoreUnavailable(f"the space {space!r} has no settings: is the server losing writes?")
         self.keys = Keys(space, int(shards), bytes(secret))
         self.log = EventLog(self.wire, self.keys, flush_ms=self.settings.flush_ms, flush_events=self.settings.flush_events)
-        if self.settings.host_tier != "off" and store_id:
-            self.home = await asyncio.to_thread(host.enter, store_id.decode(), space, base=self.settings.host_dir,
-                                                bytes_max=self.settings.host_bytes)
+        if self.settings.host_tier != "off":
+            # By its address: all who reach the server by it are in one tier also when it has lost its data, some of them
+            # have seen that, and some have come since.
+            place = digest(f"{socket.gethostname()} {self.address.url}".encode())
+            self.home = await asyncio.to_thread(
+                host.enter, place, space, base=self.settings.host_dir, bytes_max=self.settings.host_bytes)
         self.tier = self.home.tier if self.home is not None else None
         if self.home is not None:
             await asyncio.to_thread(self.log.keep_in, self.home.rings)
@@ -133,7 +137,7 @@ class Store:
         self.beats = Beats(self.sync_client, self.keys, lease_ms=self.settings.lease_ms, beat_ms=self.settings.beat_ms)
         await asyncio.gather(scripts.load(self.wire), self.log.measure_offset())
         if self.tier is not None:
-            self._tail = host.Tail(self.tier, self.sync_client, self.keys, bytes(store_id))
+            self._tail = host.Tail(self.tier, self.sync_client, self.keys)
             await asyncio.to_thread(self._tail.begun, 1.0)
         self._janitor = asyncio.create_task(keep_house(
             self.wire, self.keys, self.objects, self.log, self.settings, self.home.rings if self.home is not None else None))
@@ -224,6 +228,8 @@ class Store:
         for task in filter(None, (self._janitor, self._sealer)):
             task.cancel()
             await asyncio.wait([task])  # however it ended, the rest is closed
+        if hasattr(self, "objects"):
+            self.tier = self.objects.tier = None  # other spaces of this process may be in it still
         if hasattr(self, "log"):
             with contextlib.suppress(MemGangError):  # whatever it is, the rest is closed all the same
                 await self.log.aclose()

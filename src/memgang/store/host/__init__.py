@@ -2,7 +2,7 @@
 
     home.py    where it lies, who may use it, and when it is removed
     tier.py    bodies and finished answers, read in microseconds
-    flags.py   four words of shared memory: may it be read, since when is it known to be true
+    flags.py   three words of shared memory: may it be read, since when is it known to be true
     tail.py    reads the log of changes, and takes out what is no longer so
     ring.py    events of each process that are not written yet; they outlive it
 

@@ -1,4 +1,4 @@
-"""Four words in memory that all processes of a host share. Each is written whole, eight bytes at an aligned place."""
+"""Three words in memory that all processes of a host share. Each is written whole, eight bytes at an aligned place."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from memgang.store.house import allocate
 
 PAGE = 4096
-_word = struct.Struct("=d")
-_words = struct.Struct("=dddd")
-LIVE, CLEARED, POISONED, RETIRED = 0, 8, 16, 24
+_word = struct.Struct("d")  # native: written in one piece
+_words = struct.Struct("ddd")
+LIVE, CLEARED, POISONED = 0, 8, 16
 
 
 class Flags:
@@ -29,8 +29,11 @@ class Flags:
 
     def good(self, now: float, fresh_s: float) -> bool:
         """Whether what is in the tier is known to be true: one look at all words, for it is asked at every read."""
-        live, _, poisoned, retired = _words.unpack_from(self._page)
-        return not poisoned and not retired and now - live <= fresh_s
+        try:
+            live, _, poisoned = _words.unpack_from(self._page)
+        except ValueError:  # closed by another thread
+            return False
+        return not poisoned and now - live <= fresh_s
 
     @property
     def live(self) -> float:
@@ -51,22 +54,13 @@ class Flags:
         _word.pack_into(self._page, CLEARED, at)
 
     @property
-    def poisoned(self) -> bool:
-        """Something could not be taken out, so nothing may be read until all has been."""
-        return bool(_word.unpack_from(self._page, POISONED)[0])
+    def poisoned(self) -> float:
+        """Since when something could not be taken out, so that nothing may be read until all has been."""
+        return float(_word.unpack_from(self._page, POISONED)[0])
 
     @poisoned.setter
-    def poisoned(self, so: bool) -> None:
-        _word.pack_into(self._page, POISONED, float(so))
-
-    @property
-    def retired(self) -> bool:
-        """The server has lost its data since: whoever comes now has another tier, and those in this one ask the server."""
-        return bool(_word.unpack_from(self._page, RETIRED)[0])
-
-    @retired.setter
-    def retired(self, so: bool) -> None:
-        _word.pack_into(self._page, RETIRED, float(so))
+    def poisoned(self, at: float) -> None:
+        _word.pack_into(self._page, POISONED, at)
 
     def close(self) -> None:
         """Let go of the page."""

@@ -1,9 +1,9 @@
 """Where the tier of one space lies. Whoever comes first makes it anew, whoever leaves last removes it.
 
-    <base>/memgang-<uid>/<store>-<space>.door    held while somebody comes or goes
-                        /<store>-<space>.in      held, shared, by every process that is in
-                        /<store>-<space>/        the tier itself; 0700
-                        /<store>-<space>.ring/   events of processes, see ring.py; there until they are written
+    <base>/memgang-<uid>/<server>-<space>.door    held while somebody comes or goes
+                        /<server>-<space>.in      held, shared, by every process that is in
+                        /<server>-<space>/        the tier itself; 0700
+                        /<server>-<space>.ring/   events of processes, see ring.py; there until they are written
 
 The kernel frees the lock of a process that was killed, so nobody has to be counted; and what lies there while
 nobody is in is worth nothing: it is wiped by the next who comes, or by whoever comes to another tier beside it.
@@ -70,16 +70,18 @@ _homes: dict[Path, Home] = {}
 _guard = threading.RLock()
 
 
-def enter(store_id: str, space: str, *, base: Path | None, bytes_max: int) -> Home | None:
-    """Come in. None: there is no room for a tier, or no place that is ours alone; then every read asks the server.
+def enter(server: str, space: str, *, base: Path | None, bytes_max: int) -> Home | None:
+    """Come in to the tier of this space on this server (any text that names it).
+
+    None: there is no room for a tier, or no place that is ours alone; then every read asks the server.
 
     ``base`` None: shared memory where there is any, else the directory for temporary files. ``bytes_max`` 0: 1 GiB;
     in any case at most a quarter of what is free there.
     """
     root = base or (SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
     mine = root / f"memgang-{os.geteuid()}"
-    folder = mine / f"{store_id[:16]}-{space}"
-    with _guard, contextlib.suppress(StoreUnavailable, OSError, lmdb.Error):
+    folder = mine / f"{server[:16]}-{space}"
+    with _guard, contextlib.suppress(StoreUnavailable, OSError, ValueError, lmdb.Error):
         if (home := _homes.get(folder)) is not None:
             home.guests += 1
             return home
@@ -88,29 +90,35 @@ def enter(store_id: str, space: str, *, base: Path | None, bytes_max: int) -> Ho
         size = min(bytes_max or MOST_BYTES, int(room.free * SHARE))
         if size < LEAST_BYTES:
             return None
+        with contextlib.suppress(StoreUnavailable, OSError):
+            _tidy(mine)
+            ring.tidy(mine)
         with _door(folder):
             lock = open_lock(folder.with_name(folder.name + ".in"))
             try:
-                if try_lock(lock):
+                first = try_lock(lock)
+                if first:
                     shutil.rmtree(folder, ignore_errors=True)
                 if not try_lock(lock, shared=True):
                     raise StoreUnavailable(f"{folder} is held by somebody who is not in it")
                 private_directory(folder)
+                # The first to come says how large it is, for all: in a smaller map there is nothing to be read.
+                if first:
+                    (folder / "size").write_text(str(size), encoding="ascii")
+                size = int((folder / "size").read_text("ascii"))
                 home = _homes[folder] = Home(Tier(folder, size), folder, lock)
             except BaseException:
                 close_lock(lock)
                 raise
-            _tidy(mine)
-            ring.tidy(mine)
             return home
     return None
 
 
 @contextlib.contextmanager
-def _door(folder: Path) -> Iterator[None]:
+def _door(folder: Path, patience_s: float = DOOR_S) -> Iterator[None]:
     """Alone while coming or going: to look whether nobody is in, and to act on it, is one step."""
     path = folder.with_name(folder.name + ".door")
-    ends = time.monotonic() + DOOR_S
+    ends = time.monotonic() + patience_s
     while True:
         fd = open_lock(path)
         if try_lock(fd):
@@ -134,21 +142,15 @@ def _tidy(mine: Path) -> None:
         folder = lock.with_name(lock.name[:-3])
         if folder in _homes:
             continue
-        with contextlib.suppress(StoreUnavailable, OSError):
-            door = open_lock(folder.with_name(folder.name + ".door"))
+        with contextlib.suppress(StoreUnavailable, OSError), _door(folder, 0.0):
+            fd = open_lock(lock)
             try:
-                if not try_lock(door):
-                    continue  # somebody comes or goes
-                fd = open_lock(lock)
-                try:
-                    if try_lock(fd):
-                        shutil.rmtree(folder, ignore_errors=True)
-                        lock.unlink(missing_ok=True)
-                        folder.with_name(folder.name + ".door").unlink(missing_ok=True)
-                finally:
-                    close_lock(fd)
+                if try_lock(fd):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    lock.unlink(missing_ok=True)
+                    folder.with_name(folder.name + ".door").unlink(missing_ok=True)
             finally:
-                close_lock(door)
+                close_lock(fd)
 
 
 def _after_fork() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from memgang.errors import StoreUnavailable
 from memgang.model import Context
 from memgang.store.house import allocate, close_lock, open_lock, private_directory, try_lock
 
@@ -52,10 +53,21 @@ class Ring:
         private_directory(folder)
         self.path = folder / source
         self._fd = open_lock(self.path)
-        if not try_lock(self._fd):
-            raise OSError(f"{self.path} belongs to another process")
-        allocate(self._fd, PAGE + ROOM)
-        self._map = mmap.mmap(self._fd, PAGE + ROOM)
+        try:
+            if not try_lock(self._fd) or not os.fstat(self._fd).st_nlink:
+                raise OSError(f"{self.path} belongs to another process")
+            allocate(self._fd, PAGE + ROOM)
+            # Of another descriptor: the map keeps a copy of it, and with one of ours a forked child would hold the lock.
+            other = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                self._map = mmap.mmap(other, PAGE + ROOM)
+            finally:
+                os.close(other)
+        except BaseException:
+            self.path.unlink(missing_ok=True)
+            close_lock(self._fd)
+            raise
+        self._closed, self._touched = False, time.monotonic()
         self._head = self._tail = self._bank = 0
         self._map[_SOURCE:_SOURCE + len(source)] = source.encode()
         self._set(_MOST, most)
@@ -66,7 +78,7 @@ class Ring:
 
     def add(self, shard: int, context: Context, line: list[Any]) -> int:
         """Keep one event; the place where it ends, or 0 where there was no room for it."""
-        if self._born != _forks:
+        if self._born != _forks or self._closed:
             return 0
         if context is not self._context:  # an agent's events come one after the other
             self._context = context
@@ -92,7 +104,12 @@ class Ring:
         self._set(_TRANSIT, upto)
 
     def confirmed(self, upto: int, numbers: dict[int, int]) -> None:
-        """It has arrived, and these are the last numbers of each shard. Both are in force in one step."""
+        """It has arrived, and these are the last numbers of each shard. Both are in force in one step. ``upto`` 0: only what
+        had no place here has arrived."""
+        upto = upto or self._tail
+        if time.monotonic() - self._touched > 3600:  # what is written to a map does not change the age of its file
+            self._touched = time.monotonic()
+            os.utime(self._fd)
         self._bank = 1 - self._bank
         at = _BANKS[self._bank]
         self._set(at, upto)
@@ -103,8 +120,22 @@ class Ring:
 
     def close(self) -> None:
         """All is written: the file goes."""
+        self._closed = True
         if self._born == _forks:
             self.path.unlink(missing_ok=True)
+            self.leave()
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()  # if it is the last
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more."""
+        return self._closed
+
+    def leave(self) -> None:
+        """What is in it could not be written: whoever comes writes it."""
+        self._closed = True
+        if self._born == _forks:
             self._map.close()
             close_lock(self._fd)
 
@@ -128,12 +159,12 @@ class Left:
 def left_by_the_dead(folder: Path) -> Iterator[Left]:
     """Rings whose processes are gone, one after the other; each is removed when the next is asked for."""
     for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreUnavailable):
             if not path.is_file() or path.is_symlink():
                 continue
             fd = open_lock(path)
             try:
-                if not try_lock(fd):
+                if not try_lock(fd) or not os.fstat(fd).st_nlink:  # alive; or somebody else was quicker
                     continue
                 data = os.pread(fd, PAGE + ROOM, 0)
                 if len(data) == PAGE + ROOM and data[:8] == _MAGIC:
@@ -148,7 +179,7 @@ def left_by_the_dead(folder: Path) -> Iterator[Left]:
 def tidy(base: Path) -> None:
     """Remove rings that nobody has come for in a week."""
     for path in base.glob("*.ring/*"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreUnavailable):
             if time.time() - path.stat().st_mtime > OLD_S:
                 fd = open_lock(path)
                 try:

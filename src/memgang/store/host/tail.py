@@ -9,21 +9,25 @@ In a thread: an agent that only reads what is at hand never gives the event loop
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import lmdb
+import msgspec
 import redis
 from redis.exceptions import RedisError
 
+from memgang.codec import digest
 from memgang.errors import MemGangError
 from memgang.store.host.tier import FRESH_S, MARK_S, Tier
 from memgang.store.house import close_lock, open_lock, try_lock
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.replies import number
+
+_log = logging.getLogger(__name__)
 
 EVERY_S = 0.25
 PAGE = 1000
@@ -34,8 +38,8 @@ assert EVERY_S * 3 < FRESH_S, "a look that comes a little late would make everyb
 class Tail:
     """The tail of one space's log, as one process of the host follows it. Lives as long as the Space."""
 
-    def __init__(self, tier: Tier, client: Callable[[], redis.Redis], keys: Keys, server: bytes) -> None:
-        self._tier, self._make, self._keys, self._server = tier, client, keys, server
+    def __init__(self, tier: Tier, client: Callable[[], redis.Redis], keys: Keys) -> None:
+        self._tier, self._make, self._keys = tier, client, keys
         self._lock: int | None = None
         self._mended = 0.0
         self._ended, self._looked = threading.Event(), threading.Event()
@@ -54,11 +58,16 @@ class Tail:
     def _follow(self) -> None:
         client = self._make()
         try:
-            while not self._tier.off and not self._tier.flags.retired and not self._ended.is_set():
-                # Best effort: while the server is away nobody is told that the tier is good, and so nobody reads it.
-                with contextlib.suppress(MemGangError, RedisError, OSError, lmdb.Error):
+            while not self._tier.off and not self._ended.is_set():
+                # Best effort: while the server is away nobody is told that the tier is good, and so nobody reads it. Whatever
+                # else it is, this thread goes on: without it the tier would be silent for good.
+                try:
                     if self._ours() or time.monotonic() - self._tier.flags.live > 2 * EVERY_S:
                         self.look(client)
+                except (MemGangError, RedisError, OSError, lmdb.Error):
+                    pass
+                except Exception:
+                    _log.exception("the tail of the log was not read")
                 self._looked.set()
                 self._ended.wait(EVERY_S)
         finally:
@@ -86,32 +95,34 @@ class Tail:
             for log, cursor in cursors.items():
                 # The count first: entries that come between the two are in the page, and never counted without being there.
                 asking.hget(self._keys.at(int(log[1:], 16), "u"), "seq")
-                asking.xrange(self._keys.log(log), f"{(cursor or 0) + 1}-0", "+", count=PAGE if cursor is not None else 1)
+                # From the entry read last on, which must be what it was: a server that came back with less, and has written as
+                # much again since, would pass unseen.
+                asking.xrange(self._keys.log(log), f"{cursor or 1}-0", "+", count=PAGE if cursor is not None else 1)
             server, *replies = asking.execute()
-            if server != self._server:
-                # It has lost its data, or is another one. Who comes from now on goes by the new id to a tier beside this one,
-                # and takes nothing out of this one.
-                self._tier.flags.retired = True
-                return
             counts = [number(count or b"0") for count in replies[::2]]
             if any(count is None for count in counts):
                 return  # somebody has written over it: nothing is known
             ends = {log: count or 0 for log, count in zip(logs, counts, strict=True)}
             pages: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = dict(zip(logs, replies[1::2], strict=True))
-            if self._tier.flags.poisoned or any(
-                    _lost(cursors[log], ends[log], pages[log]) for log in logs):
-                if not self._tier.clear(ends):
+            # Another id: it has lost its data, however far its log has come again since.
+            lasts = {log: self._tier.last(log) for log in logs}
+            if self._tier.flags.poisoned or self._tier.server() != (server or b"") or any(
+                    _lost(cursors[log], ends[log], pages[log], lasts[log]) for log in logs):
+                if not self._tier.clear(ends, server or b""):
                     return
                 continue
-            gone, more = _Gone(), False
+            gone, more, new = _Gone(), False, dict[str, bytes]()
             for log, page in pages.items():
                 for entry, fields in page:
-                    gone.read(fields)
-                    cursors[log] = int(entry.split(b"-")[0])
+                    if (seq := _seq(entry)) != cursors[log]:
+                        gone.read(fields)
+                    cursors[log] = seq
+                if page and (standing := _digest(page[-1])) != lasts[log]:
+                    new[log] = standing
                 more = more or len(page) == PAGE
-            if any(pages.values()):
+            if new:
                 self._tier.take_out(gone.bodies, gone.answers, overtaken=gone.overtaken, replaced=gone.replaced,
-                                    cursors={log: seq for log, seq in cursors.items() if seq is not None})
+                                    cursors={log: seq for log, seq in cursors.items() if seq is not None}, lasts=new)
             if not more:
                 if not self._tier.flags.poisoned:
                     self._tier.flags.live = max(began, self._tier.flags.live)
@@ -121,12 +132,23 @@ class Tail:
             self._tier.tidy()
 
 
-def _lost(cursor: int | None, end: int, page: list[tuple[bytes, Any]]) -> bool:
+def _lost(cursor: int | None, end: int, page: list[tuple[bytes, Any]], last: bytes) -> bool:
     """Whether anything may have happened that this log does not tell: never read before, rolled back, or trimmed."""
     if cursor is None or end < cursor:
         return True
-    first = int(page[0][0].split(b"-")[0]) if page else end + 1
-    return first > cursor + 1
+    if cursor == 0:
+        return _seq(page[0][0]) > 1 if page else end > 0
+    if not page or _seq(page[0][0]) != cursor or (last != b"" and _digest(page[0]) != last):
+        return True
+    return len(page) < PAGE and _seq(page[-1][0]) < end  # counted, and not there
+
+
+def _seq(entry: bytes) -> int:
+    return int(entry.split(b"-")[0])
+
+
+def _digest(entry: tuple[bytes, dict[bytes, bytes]]) -> bytes:
+    return digest(msgspec.msgpack.encode((entry[0], sorted(entry[1].items())))).encode()
 
 
 class _Gone:

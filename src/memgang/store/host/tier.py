@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import lmdb
 import msgspec
 
+from memgang.errors import StoreUnavailable
 from memgang.model import Answered, Ref, Usage
 from memgang.store.host.flags import Flags
 from memgang.store.house import allocate, close_lock, open_lock
@@ -88,8 +89,18 @@ class Tier:
         # where it would be a SIGBUS).
         self._env = lmdb.open(str(folder / "tier"), map_size=size, max_dbs=8, sync=False, metasync=False,
                               writemap=False, mode=0o600)
-        self._bodies, self._answers, self._marks, self._ages, self._facts = (
-            self._env.open_db(name) for name in (b"body", b"answer", b"mark", b"age", b"fact"))
+        try:
+            # Opening a part writes: not without our lock, for LMDB's own has no time limit.
+            if not self._may_write(TAKE_S):
+                raise StoreUnavailable(f"{folder} cannot be written to: a process is stopped while it writes")
+            self._bodies, self._answers, self._marks, self._ages, self._facts = (
+                self._env.open_db(name) for name in (b"body", b"answer", b"mark", b"age", b"fact"))
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+        except BaseException:
+            self._env.close()
+            self.flags.close()
+            close_lock(self._lock)
+            raise
         self._waiting: dict[bytes, tuple[float, Any]] = {}
         self._turn = threading.Lock()
         self._scheduled = False
@@ -123,8 +134,10 @@ class Tier:
 
     def _still(self, reading: lmdb.Transaction, key: bytes, since: float, value: Any) -> Any:
         """What waits to be written, unless it was taken out here after it was asked for."""
-        mark = reading.get(key, db=self._marks)
-        return value if mark is None or since > _MARK.unpack(mark)[0] else None
+        if (mark := reading.get(key, db=self._marks)) is None:
+            return value
+        at, fence, _ = _MARK.unpack(mark)
+        return value if since > at and (not isinstance(value, _Answer) or value.fence >= fence) else None
 
     def holds(self, ident: str) -> bool:
         """Whether the body is here. Its time may be over."""
@@ -144,8 +157,10 @@ class Tier:
         try:
             with self._env.begin(db=self._answers) as reading:
                 waiting = self._waiting.get(key)
-                raw = reading.get(key) if waiting is None else None
-                found = _answer_in(raw) if raw is not None else self._still(reading, key, *waiting) if waiting is not None else None
+                raw = reading.get(key)
+                found = _answer_in(raw) if raw is not None else None
+                if waiting is not None and (late := self._still(reading, key, *waiting)) is not None:
+                    found = late if found is None or late.fence >= found.fence else found
         except lmdb.Error:
             return None
         if found is None:
@@ -158,7 +173,7 @@ class Tier:
 
     def keep_body(self, ident: str, media_type: str, body: bytes, meta: bytes, expires: int, now_ms: int, since: float) -> None:
         """Keep what the server was asked for, or given, at ``since`` (monotonic seconds)."""
-        if self.off or len(body) > BODY_MAX or self.flags.poisoned:
+        if self.off or len(body) > BODY_MAX or self.flags.poisoned or time.monotonic() - since > MARK_S / 2:
             return
         kind = media_type.encode()
         head = _HEAD.pack(0, expires, max(expires - now_ms, 0) if expires else 0, len(kind), len(meta))
@@ -167,7 +182,7 @@ class Tier:
 
     def keep_answer(self, call: str, answer: Answered, now_ms: int, since: float) -> None:
         """The same for the answer of a call."""
-        if self.off or self.flags.poisoned:
+        if self.off or self.flags.poisoned or time.monotonic() - since > MARK_S / 2:
             return
         key, span = b"=" + call.encode(), max(answer.expires - now_ms, 0) if answer.expires else 0
         if (waiting := self._waiting.get(key)) is not None and waiting[1].fence > answer.fence:
@@ -184,7 +199,10 @@ class Tier:
 
     def _write_out(self) -> None:
         self._scheduled = False
-        with self._turn:
+        if not self._turn.acquire(blocking=False):  # somebody takes something out, and may have to wait: not with us
+            self._waiting.clear()
+            return
+        try:
             # Not taken out of the way before they are written: a reader of this process finds them here or there.
             waiting = list(self._waiting.items())  # each entry is known by its identity
             if not waiting or self.off:
@@ -207,10 +225,13 @@ class Tier:
             for key, entry in waiting:
                 if self._waiting.get(key) is entry:
                     del self._waiting[key]
+        finally:
+            self._turn.release()
 
     def _put(self, writing: lmdb.Transaction, age: int, key: bytes, since: float, value: Any) -> int:
         """Write one entry, unless something is known against it; how many bytes more there are."""
-        if since <= self.flags.cleared:
+        # Older than marks are kept: what was forgotten since left none that could still be found.
+        if since <= self.flags.cleared or time.monotonic() - since > MARK_S / 2:
             return 0
         answer = isinstance(value, _Answer)
         if (mark := writing.get(key, db=self._marks)) is not None:
@@ -243,7 +264,7 @@ class Tier:
             return
         with writing.cursor(db=self._ages) as oldest:
             more = oldest.first()
-            while more and used > self._size * LOW:
+            while more and oldest.key() and used > self._size * LOW:
                 key = oldest.value()
                 place = self._answers if key[:1] == b"=" else self._bodies
                 if (raw := writing.get(key, db=place)) is not None:
@@ -257,11 +278,12 @@ class Tier:
     def take_out(
         self, bodies: Iterable[str] = (), answers: Iterable[str] = (), *, overtaken: Mapping[str, int] | None = None,
         replaced: Mapping[str, int] | None = None, cursors: Mapping[str, int] | None = None,
+        lasts: Mapping[str, bytes] | None = None,
     ) -> None:
         """Take out bodies and answers now, and let nobody keep what was asked for before.
 
         ``overtaken``: of these calls, answers with a smaller fence; ``replaced``: with another one. ``cursors``: how far the
-        log was read when this was known.
+        log was read when this was known; ``lasts``: what stood there (a digest).
         """
         if self.off:
             return
@@ -273,8 +295,9 @@ class Tier:
                 entry = self._waiting.get(b"=" + call.encode())
                 if entry is not None and entry[1].fence < fence:
                     del self._waiting[b"=" + call.encode()]
-            if not self._may_write(TAKE_S):
-                self.flags.poisoned = True
+            # Nobody waits again for a writer that is known to be stopped.
+            if not self._may_write(0.0 if self.flags.poisoned else TAKE_S):
+                self.flags.poisoned = time.monotonic()
                 return
             try:
                 with self._env.begin(write=True) as writing:
@@ -287,8 +310,10 @@ class Tier:
                             self._overtake(writing, b"=" + call.encode(), fence, other)
                     for log, seq in (cursors or {}).items():
                         self._set_fact(writing, log.encode(), seq)
+                    for log, digest in (lasts or {}).items():
+                        writing.put(b"last " + log.encode(), digest, db=self._facts)
             except lmdb.Error:
-                self.flags.poisoned = True
+                self.flags.poisoned = time.monotonic()
             finally:
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
 
@@ -325,26 +350,32 @@ class Tier:
             writing.delete(key, db=self._answers if answer else self._bodies)
             self._set_fact(writing, b"used", used)
 
-    def clear(self, cursors: Mapping[str, int]) -> bool:
-        """Everything goes, and nobody keeps what was asked for before now. False: another process is writing."""
+    def clear(self, cursors: Mapping[str, int], server: bytes = b"") -> bool:
+        """Everything goes, and nobody keeps what was asked for before now. False: another process is writing.
+
+        ``server`` is the id of the server's data, of which the tier is from now on.
+        """
         if self.off:
             return False
         with self._turn:
             self._waiting.clear()
             self.flags.cleared = time.monotonic()
             if not self._may_write(TAKE_S):
-                self.flags.poisoned = True
+                self.flags.poisoned = time.monotonic()
                 return False
+            was = self.flags.poisoned
             try:
                 with self._env.begin(write=True) as writing:
                     for place in (self._bodies, self._answers, self._ages, self._marks, self._facts):
                         writing.drop(place, delete=False)
                     for log, seq in cursors.items():
                         self._set_fact(writing, log.encode(), seq)
-                self.flags.poisoned = False
+                    writing.put(b"server", server, db=self._facts)
+                if self.flags.poisoned == was:  # else somebody could not take something out meanwhile
+                    self.flags.poisoned = 0.0
                 return True
             except lmdb.Error:
-                self.flags.poisoned = True
+                self.flags.poisoned = time.monotonic()
                 return False
             finally:
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
@@ -358,7 +389,7 @@ class Tier:
                 self._env.reader_check()
                 with self._env.begin(write=True) as writing, writing.cursor(db=self._marks) as marks:
                     least, more = time.monotonic() - MARK_S, marks.first()
-                    while more:
+                    while more and marks.key():  # behind the last one that is deleted stands an empty one
                         more = marks.delete() if _MARK.unpack(marks.value())[2] < least else marks.next()
             except lmdb.Error:
                 pass  # the next time
@@ -370,6 +401,16 @@ class Tier:
         with self._env.begin(db=self._facts) as reading:
             raw = reading.get(log.encode())
         return None if raw is None else int(_AGE.unpack(raw)[0])
+
+    def last(self, log: str) -> bytes:
+        """What stood where the log was read to; nothing: it is not known."""
+        with self._env.begin(db=self._facts) as reading:
+            return bytes(reading.get(b"last " + log.encode()) or b"")
+
+    def server(self) -> bytes:
+        """The id of the data of which this is the tier."""
+        with self._env.begin(db=self._facts) as reading:
+            return bytes(reading.get(b"server") or b"")
 
     # ── small things ──────────────────────────────────────────────────────────────────────────
 
