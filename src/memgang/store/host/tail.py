@@ -136,11 +136,12 @@ def _lost(cursor: int | None, end: int, page: list[tuple[bytes, Any]], last: byt
     """Whether anything may have happened that this log does not tell: never read before, rolled back, or trimmed."""
     if cursor is None or end < cursor:
         return True
-    if cursor == 0:
-        return _seq(page[0][0]) > 1 if page else end > 0
-    if not page or _seq(page[0][0]) != cursor or (last != b"" and _digest(page[0]) != last):
-        return True
-    return len(page) < PAGE and _seq(page[-1][0]) < end  # counted, and not there
+    if last:
+        if not page or _seq(page[0][0]) != cursor or _digest(page[0]) != last:
+            return True
+    elif (after := next((_seq(entry) for entry, _ in page if _seq(entry) > cursor), None)) is not None and after != cursor + 1:
+        return True  # just emptied: of what stood there nothing is known, and it may have been trimmed
+    return len(page) < PAGE and max(cursor, _seq(page[-1][0]) if page else 0) < end  # counted, and not there
 
 
 def _seq(entry: bytes) -> int:

@@ -1,0 +1,148 @@
+"""Interleavings that a review found, each once wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memgang.model import NO_USAGE, Answered, Context, Ref
+from memgang.store.events import EventLog, written_for_the_dead
+from memgang.store.host import Tier, enter
+from memgang.store.host import tier as tiers
+
+
+@pytest.fixture
+def tier(tmp_path: Path) -> Iterator[Tier]:
+    made = Tier(tmp_path, 16 << 20)
+    made.flags.live = time.monotonic() + 3600
+    yield made
+    made.close()
+
+
+async def test_all_marks_may_grow_old(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the last one that is removed LMDB shows an empty one, which is no mark."""
+    tier.take_out(["a", "b"], ["call"])
+    monkeypatch.setattr(tiers, "MARK_S", -1.0)
+    tier.tidy()
+    with tier._env.begin() as reading:
+        assert reading.stat(tier._marks)["entries"] == 0
+
+
+async def test_a_reply_older_than_marks_are_kept_is_not_kept(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process was stopped meanwhile; whether it was forgotten since, nobody can say any more."""
+    asked = time.monotonic() - tiers.MARK_S
+    tier.keep_body("a", "text/plain", b"x", b"", 0, 0, asked)
+    tier.keep_answer("call", Answered(Ref("mg:" + "a" * 32), 5, 0, b"", NO_USAGE), 0, asked)
+    assert tier.body("a", 0) is None and tier.answer("call", 0) is None
+
+
+async def test_a_late_older_answer_is_not_read_while_it_waits_to_be_refused(tier: Tier) -> None:
+    def answer(fence: int) -> Answered:
+        return Answered(Ref("mg:" + "a" * 32), fence, 0, b"", NO_USAGE)
+
+    tier.keep_answer("call", answer(2), 0, time.monotonic())
+    await asyncio.sleep(0)
+    tier.keep_answer("call", answer(1), 0, time.monotonic())
+    found = tier.answer("call", 0)
+    assert found is not None and found.fence == 2
+    tier.take_out(overtaken={"call": 5})
+    tier.keep_answer("call", answer(1), 0, time.monotonic())
+    assert tier.answer("call", 0) is None
+
+
+async def test_a_log_that_came_back_shorter_and_has_grown_again_empties_the_tier(opened: Callable[..., Any]) -> None:
+    """The entry read last is not what it was: what was written between is not known."""
+    async with opened() as space:
+        tier, stream = space.store.tier, space.store.keys.log("a00")
+        ref = await space.put("x")
+        await asyncio.sleep(0)
+        client = space.store.sync_client()
+        space.store._tail.look(client)
+        space.store._tail.look(client)
+        assert tier.holds(ref.id) and tier.last("a00")
+        tier.take_out(lasts={"a00": b"another"})
+        space.store._tail.look(client)
+        assert not tier.holds(ref.id)
+        other = await space.put("y")
+        await asyncio.sleep(0)
+        space.store._tail.look(client)
+        assert tier.holds(other.id)
+        [(entry, _)] = client.xrevrange(stream, count=1)
+        client.xdel(stream, entry)  # trimmed: nothing is known, and nothing is waited for
+        space.store._tail.look(client)
+        assert not tier.holds(other.id)
+        space.store._tail.look(client)
+        third = await space.put("z")
+        await asyncio.sleep(0)
+        space.store._tail.look(client)
+        assert tier.holds(third.id)
+        client.close()
+
+
+def test_all_who_come_have_a_map_of_the_size_of_the_first(tmp_path: Path) -> None:
+    """In a smaller one nothing could be read any more when the data have outgrown it."""
+    first = enter("server", "space", base=tmp_path, bytes_max=32 << 20)
+    assert first is not None
+    assert int((first.folder / "size").read_text()) == first.tier.sizes()["size"] == 32 << 20
+    first.leave()
+
+
+async def test_lines_without_a_place_in_the_ring_do_not_shift_the_numbers(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ring was full for a while, and then the process is killed: what it had is written, under the next numbers."""
+    async with opened(flush_ms=3_600_000, flush_events=50) as space:
+        store = space.store
+        log = EventLog(store.wire, store.keys, flush_ms=3_600_000, flush_events=50)
+        log.keep_in(store.home.rings)
+        ring = log._ring
+        assert ring is not None
+        context = Context("u/victim")
+        for n in range(30):
+            log.add("mark", context, text=f"a{n}")
+        monkeypatch.setattr(ring, "_closed", True)  # no room
+        for n in range(170):
+            log.add("mark", context, text=f"b{n}")
+        monkeypatch.setattr(ring, "_closed", False)
+        for n in range(40):
+            log.add("mark", context, text=f"c{n}")
+        await log.flush()
+        for n in range(60):
+            log.add("mark", context, text=f"d{n}")
+        ring.leave()  # killed
+        assert await written_for_the_dead(store.wire, store.keys, store.home.rings) == 60
+        texts = [event.text async for event in space.events() if event.raw == "mark"]
+        assert sorted(texts) == sorted([f"a{n}" for n in range(30)] + [f"b{n}" for n in range(170)] + [f"c{n}" for n in range(40)]
+                                       + [f"d{n}" for n in range(60)])
+        assert await written_for_the_dead(store.wire, store.keys, store.home.rings) == 0
+
+
+async def test_a_janitor_that_ends_while_it_writes_for_the_dead_doubles_nothing(opened: Callable[..., Any]) -> None:
+    """The ring goes before its numbers do: whoever comes next finds the one or neither."""
+    async with opened() as space:
+        store = space.store
+        log = EventLog(store.wire, store.keys, flush_ms=3_600_000, flush_events=50)
+        log.keep_in(store.home.rings)
+        for n in range(10):
+            log.add("mark", Context("u/victim"), text=f"a{n}")
+        assert log._ring is not None
+        log._ring.leave()
+        call, deleted = store.wire.call, []
+
+        def ended(*command: Any) -> Any:
+            if command[0] == "HDEL":
+                deleted.append(command)
+                raise ConnectionError("ended")
+            return call(*command)
+
+        store.wire.call = ended
+        with pytest.raises(ConnectionError):
+            await written_for_the_dead(store.wire, store.keys, store.home.rings)
+        store.wire.call = call
+        await written_for_the_dead(store.wire, store.keys, store.home.rings)
+        assert deleted and len([e async for e in space.events() if e.raw == "mark"]) == 10
