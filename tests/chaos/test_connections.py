@@ -209,7 +209,7 @@ async def test_with_connections_cut_at_random_every_call_brings_its_own_value(
 ) -> None:
     """Each command may be the last of its connection, done or not: nobody is told what another asked."""
     relay = Relay(seed)
-    async with relay.to(private.socket, place / "r"), memgang.open(relay.url, **settings(place, flush_ms=5)) as space:
+    async with relay.to(private.socket, place / "r"), memgang.open(relay.url, **settings(place, flush_ms=5, attempts=9)) as space:
         relay.cut_chance = 0.1
         for start in range(0, many(300, 3000), 50):
             got = await asyncio.gather(*(space.recall(the_call(f"k{i % 200}"), ready(i % 200)) for i in range(start, start + 50)))
