@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,6 @@ from memgang.model import NO_USAGE, Answered, Context, Ref
 from memgang.store.events import EventLog, written_for_the_dead
 from memgang.store.host import Tier, enter
 from memgang.store.host import tier as tiers
-
-
-@pytest.fixture
-def tier(tmp_path: Path) -> Iterator[Tier]:
-    made = Tier(tmp_path, 16 << 20)
-    made.flags.live = time.monotonic() + 3600
-    yield made
-    made.close()
 
 
 async def test_all_marks_may_grow_old(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,6 @@ from memgang.store.keys import STORE_ID
 from tests.gates import until
 
 Opened = Callable[..., Any]
-
-
-@pytest.fixture
-def tier(tmp_path: Path) -> Iterator[Tier]:
-    """A tier by itself, which says that it is live."""
-    made = Tier(tmp_path, 16 << 20)
-    made.flags.live = time.monotonic() + 3600
-    yield made
-    made.close()
 
 
 def at_hand(space: Space, ref: Ref) -> bool:

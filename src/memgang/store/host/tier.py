@@ -52,8 +52,13 @@ class Kept(NamedTuple):
 
     @property
     def place(self) -> float | None:
-        """Where it stands in its document, if its writer has said so."""
-        return msgspec.json.decode(self.meta, type=_Place).pos if b'"pos"' in self.meta else None
+        """Where it stands in its document, if its writer has said so. Not part of what is hashed: damaged, it is not known."""
+        if b'"pos"' not in self.meta:
+            return None
+        try:
+            return msgspec.json.decode(self.meta, type=_Place).pos
+        except msgspec.MsgspecError:
+            return None
 
 
 class _Place(msgspec.Struct):
