@@ -58,7 +58,7 @@ class Objects:
         self._wire, self._keys, self._settings, self._server_ms = wire, keys, settings, server_ms
         self.tier = tier
         self._verified: set[Ref] = set()
-        self.room = Room(wire, keys, settings.budget_bytes, self._gone)
+        self.room = Room(wire, keys, settings.budget_bytes, self.gone)
 
     async def put(self, value: Encoded, context: Context, **told: Any) -> Ref:
         """Store bytes; known content only gains a writer. See `put_then` for what can be told and is raised."""
@@ -184,7 +184,7 @@ class Objects:
                     self._wire, self._keys, shard, batch, who=context.who, note=note(context), why=why, op=fresh(),
                     root=root, mark_ms=max(MARK_MS, 2 * self._settings.hold_ms) if root else REPEAT_MS)
                 sizes.update(zip(batch, gone, strict=True))
-                self._gone(batch)  # before anybody is told
+                self.gone(batch)  # before anybody is told
         return [sizes[ref] for ref in refs]
 
     async def _lay(self, ref: Ref, body: bytes) -> tuple[str, int]:
@@ -207,7 +207,8 @@ class Objects:
         except RedisError as error:
             raise translated(error, f"store {len(body):,} bytes") from error
 
-    def _gone(self, refs: Sequence[Ref]) -> None:
+    def gone(self, refs: Sequence[Ref]) -> None:
+        """Take out of this host's tier what the server has no longer."""
         if self.tier is not None and refs:
             self.tier.take_out([ref.id for ref in refs])
 

@@ -74,7 +74,7 @@ async def _carry_out(store: Store, plan: Shrunk) -> Shrunk:
     known = {going.ref: going for going in plan.going}
     before = await log.end(store.wire, store.keys)
     if plan.bytes_before > plan.target_bytes:
-        room = Room(store.wire, store.keys, max(plan.target_bytes, 1))  # a room without a budget makes no room
+        room = Room(store.wire, store.keys, max(plan.target_bytes, 1), store.objects.gone)  # a room without a budget makes no room
         await room.measure()
         used = int(await store.wire.call("HGET", store.keys.at(store.keys.shard_of(_ANY.id), "u"), "bytes") or 0)
         await room.make(0, _ANY, used + (plan.target_bytes == 0))
