@@ -36,3 +36,18 @@ def test_a_shell_that_wants_ctrl_c_ignored_is_obeyed() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, "memgang.doors.cli"], capture_output=True, text=True, timeout=60,
                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     assert done.returncode in (1, 2) and "Traceback" not in done.stderr
+
+
+def test_a_command_in_the_background_ends_when_it_is_told_to(space_name: str) -> None:
+    """Started with Ctrl-C ignored, as a shell does, it still takes SIGTERM for its end."""
+    following = subprocess.Popen(
+        [sys.executable, "-m", "memgang", "log", "--follow", "--json", "--space", space_name], stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    try:
+        put = subprocess.run([sys.executable, "-m", "memgang", "put", "--text", "x", "--space", space_name], check=True, timeout=60)
+        assert put.returncode == 0 and following.stdout is not None and following.stdout.readline()
+        following.send_signal(signal.SIGTERM)
+        assert following.wait(60) == 130
+        assert following.stderr is not None and "Traceback" not in following.stderr.read()
+    finally:
+        following.kill()

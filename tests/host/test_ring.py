@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,3 +167,15 @@ async def test_a_death_at_any_batch_costs_no_read_and_doubles_none(
         assert (await space.stats())["reads"] == len(reads)
         assert at != 99 or len(reads) == 1200
         assert not [path for path in space.store.home.rings.glob("*") if path.name != space.store.log._source]
+
+
+def test_folders_that_have_long_been_empty_are_removed(tmp_path: Path) -> None:
+    """Of spaces whose processes were killed; one that is young, or holds a ring, stays."""
+    old, young, full = (tmp_path / f"{name}.ring" for name in ("old", "young", "full"))
+    for folder in (old, young, full):
+        folder.mkdir()
+    (full / "ring").touch()
+    for folder in (old, full):
+        os.utime(folder, (0, 0))
+    ring.tidy(tmp_path)
+    assert not old.exists() and young.exists() and (full / "ring").exists()

@@ -350,7 +350,7 @@ def main() -> None:
     debug = "--debug" in arguments[:until]
     arguments = [a for a in arguments[:until] if a != "--debug"] + arguments[until:]
     # A run that is told to end gives its calls up, as with Ctrl-C: others need not wait for its leases.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _told_to_end)
     try:
         app(args=arguments, prog_name="memgang")
     except KeyboardInterrupt:
@@ -361,6 +361,12 @@ def main() -> None:
         _fail(_sentence(_first(group)), 1, debug)
     except Exception as error:
         _fail(_sentence(error), 1, debug)
+
+
+def _told_to_end(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in the background: Ctrl-C is not for us
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -28,6 +28,7 @@ from memgang.store.house import allocate, close_lock, open_lock, private_directo
 PAGE = 8192
 ROOM = 1 << 20  # bytes of frames; what finds no room is kept in the process alone
 OLD_S = 7 * 24 * 3600.0  # rings of a server that nobody of this host has asked for so long are of no use
+EMPTY_S = 3600.0
 _MAGIC = b"mgring1\0"
 _WORD = struct.Struct("=Q")
 _FRAME = struct.Struct("=II")
@@ -177,7 +178,7 @@ def left_by_the_dead(folder: Path) -> Iterator[Left]:
 
 
 def tidy(base: Path) -> None:
-    """Remove rings that nobody has come for in a week."""
+    """Remove rings that nobody has come for in a week, and folders that have long been empty."""
     for path in base.glob("*.ring/*"):
         with contextlib.suppress(OSError, StoreUnavailable):
             if time.time() - path.stat().st_mtime > OLD_S:
@@ -187,6 +188,10 @@ def tidy(base: Path) -> None:
                         path.unlink()
                 finally:
                     close_lock(fd)
+    for folder in base.glob("*.ring"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > EMPTY_S:  # a younger one may be about to get its first ring
+                folder.rmdir()
 
 
 def _word(data: bytes, at: int) -> int:
