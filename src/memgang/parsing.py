@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from memgang import readers
 from memgang.engines import processes
-from memgang.engines.pool import Limits
+from memgang.engines.calls import Limits
 
 # What parsing one source may take. A text of the largest size that is read needs about half of it.
 PARSE = Limits(wall_s=60.0, cpu_s=60, memory_mb=1_024)

@@ -11,7 +11,7 @@ import msgspec
 
 from memgang import readers
 from memgang.engines.asyncio_engine import run_all
-from memgang.engines.pool import Crashed, OverLimit
+from memgang.engines.calls import Crashed, OverLimit
 from memgang.engines.processes import Engine
 from memgang.errors import MemGangError, ReadError, WorkFailed
 from memgang.model import Call, Document, Parsed, Place, Ref, Unreadable, Usage, current_work

@@ -12,8 +12,9 @@ import pytest
 
 from memgang import parsing
 from memgang.engines import child, processes
+from memgang.engines.calls import Crashed, Limits
 from memgang.engines.functions import mark_of, named
-from memgang.engines.pool import Crashed, Limits, Pool
+from memgang.engines.pool import Pool
 from tests.engines import leaves
 from tests.gates import until
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from memgang.engines import child
+from memgang.engines.calls import Crashed, Limits, NotThere, OverLimit
 from memgang.engines.functions import mark_of, named
-from memgang.engines.pool import Crashed, Limits, NotThere, OverLimit, Pool
+from memgang.engines.pool import Pool
 from memgang.engines.processes import ProcessesEngine
 from memgang.errors import ConfigError
 from memgang.model import Context, current_context

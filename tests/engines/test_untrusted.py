@@ -13,7 +13,7 @@ import pytest
 
 from memgang import readers, reading
 from memgang.engines import child
-from memgang.engines.pool import Limits
+from memgang.engines.calls import Limits
 from memgang.gang import Gang
 from memgang.space import Space
 from tests.engines import leaves

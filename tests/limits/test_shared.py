@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.gates import until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -123,22 +124,30 @@ async def test_three_processes_spend_no_more_than_their_one_budget(tmp_path: Pat
     assert sum(e["answered"] for e in ended) == calls and all(e["broke"] == 30 - e["answered"] for e in ended), ended
 
 
+async def holder_is_killed(gangs: Gangs) -> None:
+    """The first process holds all places when it is killed; the other's calls go on."""
+    holder, other = gangs.processes
+    assert holder.stdin is not None and other.stdin is not None
+
+    async def requests(count: int) -> None:
+        async def there() -> bool:
+            return len(gangs.requests()) >= count
+
+        await until(there, 60)
+
+    holder.stdin.write(b"go\n")
+    await requests(2)
+    other.stdin.write(b"go\n")
+    holder.send_signal(signal.SIGKILL)
+    await holder.wait()
+    await requests(4)
+
+
 @pytest.mark.catalogue("D18")
 async def test_the_places_of_a_killed_process_come_back(tmp_path: Path, space_name: str) -> None:
     """A process that holds all places is killed; the other's calls go on when its leases have passed."""
     async with Gangs(tmp_path, space_name, 2, limits={"concurrency": 2}, calls=4, provider={"latency_ms": 30_000}) as gangs:
-        holder, other = gangs.processes
-        assert holder.stdin is not None and other.stdin is not None
-        holder.stdin.write(b"go\n")
-        async with asyncio.timeout(60):
-            while len(gangs.requests()) < 2:
-                await asyncio.sleep(0.01)
-        other.stdin.write(b"go\n")
-        holder.send_signal(signal.SIGKILL)
-        await holder.wait()
-        async with asyncio.timeout(60):
-            while len(gangs.requests()) < 4:
-                await asyncio.sleep(0.01)
+        await holder_is_killed(gangs)
 
 
 @pytest.mark.catalogue("D18")
@@ -146,15 +155,4 @@ async def test_the_places_of_a_killed_process_of_this_host_do_not_wait_for_its_l
     """Its leases would last for ten minutes; who waits finds it dead, and gives back its places and its turn in the line."""
     told = {"settings": {"lease_ms": 600_000, "beat_ms": 1000}, "limits": {"concurrency": 2}, "calls": 4}
     async with Gangs(tmp_path, space_name, 2, provider={"latency_ms": 300_000}, **told) as gangs:
-        holder, other = gangs.processes
-        assert holder.stdin is not None and other.stdin is not None
-        holder.stdin.write(b"go\n")
-        async with asyncio.timeout(60):
-            while len(gangs.requests()) < 2:
-                await asyncio.sleep(0.01)
-        other.stdin.write(b"go\n")
-        holder.send_signal(signal.SIGKILL)
-        await holder.wait()
-        async with asyncio.timeout(60):
-            while len(gangs.requests()) < 4:
-                await asyncio.sleep(0.01)
+        await holder_is_killed(gangs)

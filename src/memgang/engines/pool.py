@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -23,10 +22,11 @@ import msgspec
 
 from memgang.engines import child as children
 from memgang.engines import functions
+from memgang.engines.calls import Crashed, Item, Limits, NotThere, OverLimit, of_what, rebuilt, same
 from memgang.engines.child import Child
 from memgang.engines.frames import loaded_class, pack, unpack
 from memgang.engines.worker import Answer, Order
-from memgang.errors import CodecError, MemGangError, WorkFailed
+from memgang.errors import MemGangError
 from memgang.model import current_context
 
 TICK_S = 0.05
@@ -35,69 +35,17 @@ SHORT_MS = 15.0  # calls that take no longer are sent two at a time, so that a w
 STARTS_MAX = 3.0  # so many workers in a row that never came up, and the pool gives up
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """What one call may take: seconds on the clock, seconds of a processor, megabytes above what the worker has."""
-
-    wall_s: float
-    cpu_s: int
-    memory_mb: int
-
-
-class OverLimit(Exception):
-    """A call took more than it may. ``what`` says which limit, as a phrase that goes on after "the parser"."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
-
-
-class Crashed(WorkFailed):
-    """The worker died at this call, as often as it was tried. ``how`` says of what."""
-
-    def __init__(self, call: str, how: str, attempts: int) -> None:
-        super().__init__(call, "permanent", "WorkerDied", how, attempts)
-        self.args = (call, how, attempts)
-        self.how = how
-
-
-class NotThere(Exception):
-    """The worker cannot find the function, or what it is given; the call was not begun."""
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    id: int
-    name: str
-    order: Order
-    future: asyncio.Future[bytes]
-    limits: Limits | None
-    attempts: int
-    tried: int = 0
-    began: float = 0.0  # when it became the first of its worker
-    left: float = 0.0  # when its caller left; 0: still there
-
-
 @dataclass(slots=True, eq=False)
 class _Seat:
     child: Child
-    sent: deque[_Item] = field(default_factory=deque)
-    ahead: dict[int, _Item] = field(default_factory=dict)  # what it does when it has nothing else to do
+    sent: deque[Item] = field(default_factory=deque)
+    ahead: dict[int, Item] = field(default_factory=dict)  # what it does when it has nothing else to do
     grown: bool = False  # it ends by itself after its last answer
 
     @property
     def busy_ahead(self) -> bool:
         """Whether it may be at something that nobody waits for."""
         return any(not item.future.done() for item in self.ahead.values())
-
-
-def ahead(number: int, name: str, mark: str, args: Sequence[Any], limits: Limits) -> Order:
-    """A call to be made when there is nothing else to do. ``number`` is below 0: those of other calls are above."""
-    return Order("ahead", number, name, mark, pack((list(args), {})), memory_mb=limits.memory_mb, cpu_s=limits.cpu_s)
-
-
-def _same(order: Order) -> tuple[object, ...]:
-    """What makes two orders the same call."""
-    return order.function, order.mark, order.arguments, order.memory_mb, order.cpu_s
 
 
 @dataclass(slots=True)
@@ -122,8 +70,8 @@ class Pool:
         self._patience_s = patience_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seats: list[_Seat] = []
-        self._queue: deque[_Item] = deque()
-        self._ahead: dict[tuple[object, ...], _Item] = {}  # begun before anybody asked, and not asked for yet
+        self._queue: deque[Item] = deque()
+        self._ahead: dict[tuple[object, ...], Item] = {}  # begun before anybody asked, and not asked for yet
         self._lost: list[tuple[_Seat, float]] = []  # closed by themselves; why is known when they can be waited for
         self._killed: list[Child] = []
         self._mean_ms: dict[str, float] = {}
@@ -177,7 +125,7 @@ class Pool:
             self._adopt()
         item = self._begun(order, limits, attempts)
         if item is None:
-            item = _Item(self._ids, name, order, self._loop.create_future(), limits, attempts, began=time.monotonic())
+            item = Item(self._ids, name, order, self._loop.create_future(), limits, attempts, began=time.monotonic())
         if not item.future.done():
             self._queue.append(item)
             self._pump()
@@ -197,9 +145,9 @@ class Pool:
         for seat in list(self._seats):
             self._readable(seat)
 
-    def _begun(self, order: Order, limits: Limits | None, attempts: int) -> _Item | None:
+    def _begun(self, order: Order, limits: Limits | None, attempts: int) -> Item | None:
         """The same call, where it was begun ahead: done already, or now one like any other, to be made by whoever is free."""
-        item = self._ahead.pop(_same(order), None)
+        item = self._ahead.pop(same(order), None)
         if item is None:
             return None
         if not item.future.done():
@@ -257,9 +205,9 @@ class Pool:
         assert self._loop is not None
         seat = _Seat(children.take())
         for order in seat.child.ahead:
-            item = _Item(order.id, order.function, order, self._loop.create_future(), None, 1)
+            item = Item(order.id, order.function, order, self._loop.create_future(), None, 1)
             item.future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may ever ask for it
-            seat.ahead[order.id] = self._ahead[_same(order)] = item
+            seat.ahead[order.id] = self._ahead[same(order)] = item
         seat.child.ahead.clear()
         self.counts.started += 1
         self._seats.append(seat)
@@ -292,7 +240,7 @@ class Pool:
             if answer.outcome == "done" and not early.future.done():
                 early.future.set_result(answer.value)
             elif not early.future.done():
-                self._ahead.pop(_same(early.order), None)
+                self._ahead.pop(same(early.order), None)
             return
         if not seat.sent or seat.sent[0].id != answer.id:
             return  # of a call from before a change of hands
@@ -314,9 +262,9 @@ class Pool:
             case "unknown":
                 item.future.set_exception(NotThere(str(unpack(answer.value, loaded_class))))
             case _:
-                item.future.set_exception(_rebuilt(answer.value))
+                item.future.set_exception(rebuilt(answer.value))
 
-    def _over(self, item: _Item, what: str) -> None:
+    def _over(self, item: Item, what: str) -> None:
         self.counts.over_limit += 1
         if not item.future.done():
             item.future.set_exception(OverLimit(what))
@@ -330,7 +278,7 @@ class Pool:
                 waiting.append((seat, since))
                 continue
             self._end(seat)
-            self._died(seat, _of_what(status))
+            self._died(seat, of_what(status))
         self._lost = waiting
         if waiting and self._loop is not None:
             self._loop.call_later(0.002, self._settled_later)
@@ -366,7 +314,7 @@ class Pool:
             self._queue.appendleft(item)
         self._again(seat.sent)
 
-    def _again(self, items: deque[_Item]) -> None:
+    def _again(self, items: deque[Item]) -> None:
         self._queue.extendleft(reversed([item for item in items if not item.future.done()]))
         items.clear()
 
@@ -425,7 +373,7 @@ class Pool:
         elif not self._seats or time.monotonic() - self._queue[0].began > self._patience_s:
             self._add()
 
-    def _room(self, seat: _Seat, item: _Item) -> bool:
+    def _room(self, seat: _Seat, item: Item) -> bool:
         if not seat.sent:
             return True
         if len(seat.sent) >= 2 or seat.child.waiting:
@@ -468,39 +416,3 @@ class Pool:
         self._pump()
         if self._queue or self._killed or self._lost or any(seat.sent for seat in self._seats):
             self.attach()
-
-
-def _of_what(status: int | None) -> str:
-    if status is None:
-        return "closing its connection"
-    if status < 0:
-        try:
-            return signal.Signals(-status).name
-        except ValueError:
-            return f"signal {-status}"
-    return f"exit with status {status}"
-
-
-class RemoteError(Exception):
-    """An error in a worker whose own class cannot be made here. Its class has that one's name."""
-
-
-def _rebuilt(data: bytes) -> Exception:
-    """The error a worker has sent, of its own class where that is known here."""
-    try:
-        name, args, text, trace = unpack(data, loaded_class)
-    except CodecError:
-        return RemoteError("a worker failed, and what it said of it cannot be read")
-    made: Exception | None = None
-    if name == "builtins:SystemExit" or name == "builtins:KeyboardInterrupt":
-        text = f"{name.partition(':')[2]}: {text}"  # in a worker it ends the call, not the program
-    elif args is not None:
-        try:
-            kind = loaded_class(name)
-            made = kind(*args) if issubclass(kind, Exception) else None
-        except Exception:
-            made = None
-    if made is None or str(made) != text:
-        made = type(name.rpartition(":")[2].rpartition(".")[2], (RemoteError,), {"__module__": __name__})(text)
-    made.add_note(f"in a worker process:\n{trace}")
-    return made

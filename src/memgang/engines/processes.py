@@ -19,7 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from memgang.engines import child as children
 from memgang.engines import functions
-from memgang.engines.pool import Counts, Limits, NotThere, Pool, ahead
+from memgang.engines.calls import Limits, NotThere, ahead
+from memgang.engines.pool import Counts, Pool
 from memgang.errors import CodecError, ConfigError
 
 READERS_MAX = 2  # of the engine asyncio: workers that read files

@@ -1,7 +1,7 @@
 """PDF -> blocks: asks pdfium for the lines, and lays them out.
 
 Native code reads the file in this process; whoever reads files from strangers does it in a worker process with
-limits (`engines.pool`), as a gang does.
+limits (`engines.calls`), as a gang does.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from memgang.canonical import outline
 from memgang.codec import Encoded, encode, ref_of
@@ -31,6 +32,15 @@ from memgang.store.wire import Command
 OUTLIVES_MS = 60_000
 RELEASE_S = 2.0  # then the lease ends it
 PUT_AGAIN = 3  # times, where an object is gone before the answer points at it
+
+
+class _Answer(NamedTuple):
+    """What is to be published: the value as bytes, what it cost, what it was made from, and since when it is so."""
+
+    encoded: Encoded
+    made: Made
+    validator: bytes
+    since: float
 
 
 class Leader:
@@ -95,18 +105,10 @@ class Leader:
                 made = order.made = await self.compute(order, Lead(order.key, owner, claimed.fence))
             finally:
                 overtaken = watch.ended()
-            encoded = encode(made.value)
-            validator = order.validate() if order.validate is not None else b""
-
-            def commit(ref: Ref, by: str = owner, fence: int = claimed.fence, spent: Usage = made.own) -> Command:
-                return scripts.commit_command(
-                    store.keys, order.key, who=context.who, owner=by, fence=fence, answer=ref, ttl_ms=order.terms.ttl_ms,
-                    note=order.note(order.call.model, spent, outline(order.canonical, store.keys.secret)),
-                    own=spent, validator=validator, usage=made.usage, stale_ms=order.terms.stale_ms)
-
+            answer = _Answer(encode(made.value), made, order.validate() if order.validate is not None else b"", time.monotonic())
             # In one shard put and commit travel together: the commit sees by itself whether the object is there.
-            since = time.monotonic()
-            ref, sent = await self._keep(order, encoded, made, commit if store.keys.shards == 1 else None)
+            first = functools.partial(self._commit, order, answer, owner, claimed.fence, made.own)
+            ref, sent = await self._keep(order, answer.encoded, made, first if store.keys.shards == 1 else None)
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -120,22 +122,37 @@ class Leader:
         finally:
             store.beats.leave(owner)
             order.claims.pop(owner, None)
-        fence, command, gone = claimed.fence, commit(ref), 0
+        return await self._publish(order, answer, ref, owner, claimed.fence, sent)
+
+    def _commit(self, order: Order, answer: _Answer, owner: str, fence: int, spent: Usage, ref: Ref) -> Command:
+        keys = self._store.keys
+        return scripts.commit_command(
+            keys, order.key, who=order.context.who, owner=owner, fence=fence, answer=ref, ttl_ms=order.terms.ttl_ms,
+            note=order.note(order.call.model, spent, outline(order.canonical, keys.secret)), own=spent,
+            validator=answer.validator, usage=answer.made.usage, stale_ms=order.terms.stale_ms)
+
+    async def _publish(
+        self, order: Order, answer: _Answer, ref: Ref, owner: str, fence: int, sent: asyncio.Future[Any] | None
+    ) -> Recalled:
+        """Commit until the answer is there, ours or that of who overtook us. ``sent``: the reply of a commit under way."""
+        store, made, gone = self._store, answer.made, 0
+        ours = Recalled(ref, "computed", made.usage, by=order.context.who, pos=order.place(made.work), encoded=answer.encoded,
+                        fetch=store.objects.get, validator=answer.validator)
+        command = self._commit(order, answer, owner, fence, made.own, ref)
         while True:
             try:
                 expires = await scripts.commit(store.wire, command, order.key, fence, sent)
                 if store.tier is not None:
-                    store.tier.keep_answer(order.key, Answered(ref, fence, expires, validator, made.usage, context.who),
-                                           store.log.server_ms(), since)
-                return Recalled(ref, "computed", made.usage, by=context.who, pos=order.place(made.work), encoded=encoded,
-                                fetch=store.objects.get, validator=validator)
+                    store.tier.keep_answer(order.key, Answered(ref, fence, expires, answer.validator, made.usage, order.context.who),
+                                           store.log.server_ms(), answer.since)
+                return ours
             except UnknownReference as error:
                 # Forgotten by somebody, or lost with the server's data, before the answer could point at it.
                 try:
                     if gone == PUT_AGAIN:
                         raise
                     gone += 1
-                    await self._keep(order, encoded, made, None)
+                    await self._keep(order, answer.encoded, made, None)
                     sent = None
                 except BaseException as last:
                     await self._release(order, owner, fence)  # still ours, and nobody would end it before its lease
@@ -152,9 +169,9 @@ class Leader:
                                         validator=won.validator)
                     case Claimed() as again:
                         fence, sent = again.fence, None
-                        command = commit(ref, owner, fence, NO_USAGE)  # the work was counted where it was paid
+                        command = self._commit(order, answer, owner, fence, NO_USAGE, ref)  # the work was counted where it was paid
                     case _:
-                        return Recalled(ref, "computed", made.usage, by=context.who, encoded=encoded, validator=validator)
+                        return ours
 
     async def _keep(
         self, order: Order, encoded: Encoded, made: Made, then: Callable[[Ref], Command] | None

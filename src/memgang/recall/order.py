@@ -10,6 +10,7 @@ from memgang.codec import Encoded, decode
 from memgang.errors import ConfigError
 from memgang.model import NO_USAGE, Call, Context, Ref, Usage, Work, current_work
 from memgang.store.events import note, spent
+from memgang.store.host import Kept
 
 How = Literal["hit", "joined", "computed"]
 Mode = Literal["share", "refresh", "private"]
@@ -64,7 +65,7 @@ class Recalled:
     by: str = ""  # whose work it is
     pos: float | None = None
     encoded: Encoded | None = None
-    fetch: Callable[[Ref], Awaitable[tuple[str, bytes, dict[str, Any]]]] | None = None
+    fetch: Callable[[Ref], Awaitable[Kept]] | None = None
     stale: bool = False  # its time to live had passed; a newer one is being computed
     validator: bytes = b""  # of what it was made from, where that can change
 
@@ -75,8 +76,8 @@ class Recalled:
             kind, body = self.encoded
         else:
             assert self.fetch is not None
-            kind, body, meta = await self.fetch(self.ref)
-            pos = meta.get("pos")
+            kept = await self.fetch(self.ref)
+            kind, body, pos = kept.media_type, kept.body, kept.place
         if (work := current_work.get()) is not None:
             work.read[self.ref] = pos
         return decode(kind, body, type)

@@ -70,33 +70,33 @@ async def _put(
 
 async def get(store: Store, context: Context, ref: Ref, type: Any = None) -> Any:
     """Read a value; the read is logged, and work under way has read it."""
-    if (kept := store.objects.at_hand(ref)) is not None:
-        value = taken(store, context, ref, kept, type)
-        if store.log.crowded:
-            await asyncio.sleep(0)
-    else:
+    if (kept := store.objects.at_hand(ref)) is None:
         try:
-            kind, body, meta = await store.objects.get(ref)
+            kept = await store.objects.get(ref)
         except (UnknownReference, IntegrityError) as error:
             refused(store, context, error, ref.id)
             raise
-        store.log.add("read", context, obj=ref.id, size=len(body))
-        if (work := current_work.get()) is not None:
-            work.read[ref] = meta.get("pos")
-        value = decode(kind, body, type)
-    if store.settings.audit == "strict":
-        await store.log.flush()
+    value = taken(store, context, ref, kept, type)
+    await written(store)
     return value
 
 
 def taken(
     store: Store, context: Context, ref: Ref, kept: Kept, type: Any, loop: asyncio.AbstractEventLoop | None = None,
 ) -> Any:
-    """The value of what this host has at hand; the read is logged, and work under way has read it. ``loop``: see `EventLog.add`."""
+    """The value of what was read; the read is logged, and work under way has read it. ``loop``: see `EventLog.add`."""
     store.log.add("read", context, obj=ref.id, size=len(kept.body), loop=loop)
     if (work := current_work.get()) is not None:
         work.read[ref] = kept.place
     return decode(kept.media_type, kept.body, type)
+
+
+async def written(store: Store) -> None:
+    """Before a reader goes on: its read is written where that is wanted at once, and a batch of them has its turn."""
+    if store.settings.audit == "strict":
+        await store.log.flush()
+    elif store.log.crowded:
+        await asyncio.sleep(0)
 
 
 async def get_many(store: Store, context: Context, refs: Sequence[Ref], type: Any = None) -> list[Any]:
@@ -106,10 +106,7 @@ async def get_many(store: Store, context: Context, refs: Sequence[Ref], type: An
     values = iter(await asyncio.gather(*asked) if asked else ())
     read = [next(values) if kept is None else taken(store, context, ref, kept, type)
             for ref, kept in zip(refs, found, strict=True)]
-    if store.log.crowded:
-        await asyncio.sleep(0)
-    if store.settings.audit == "strict":
-        await store.log.flush()
+    await written(store)
     return read
 
 

@@ -228,8 +228,8 @@ class Objects:
             self._verified.clear()
         self._verified.add(ref)
 
-    async def get(self, ref: Ref) -> tuple[str, bytes, dict[str, Any]]:
-        """Media type, bytes and meta of an object.
+    async def get(self, ref: Ref) -> Kept:
+        """Media type, bytes and meta of an object: this host's, or the server's.
 
         Raises:
             UnknownReference: not there, or expired by the server's clock.
@@ -237,7 +237,7 @@ class Objects:
             IntegrityError: the bytes are not the content of the id.
         """
         if (kept := self.at_hand(ref)) is not None:
-            return kept.media_type, kept.body, _meta(ref, kept.meta)
+            return kept
         since = time.monotonic()
         found = await scripts.get(self._wire, self._keys, ref)
         match found:
@@ -257,9 +257,10 @@ class Objects:
             if right != ref:
                 raise IntegrityError(ref, f"{len(body):,} bytes that are {right}")
             self._is_verified(ref)
+        _meta(ref, found.meta)  # not part of what is hashed: looked at by itself
         if self.tier is not None:
             self.tier.keep_body(ref.id, found.media_type, body, found.meta, found.expires, self._server_ms(), since)
-        return found.media_type, body, _meta(ref, found.meta)
+        return Kept(found.media_type, body, found.meta)
 
     async def _parts(self, ref: Ref, count: int, size: int) -> bytes:
         whole = bytearray()
