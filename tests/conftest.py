@@ -22,7 +22,8 @@ _numbers = itertools.count()
 def private_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """One embedded server of our own for the whole session; nothing of the user's is touched."""
     home = tmp_path_factory.mktemp("memgang")
-    names = {"MEMGANG_STATE_DIR": str(home / "state"), "MEMGANG_RUNTIME_DIR": str(home / "run")}
+    (home / "host").mkdir()
+    names = {"MEMGANG_STATE_DIR": str(home / "state"), "MEMGANG_RUNTIME_DIR": str(home / "run"), "MEMGANG_HOST_DIR": str(home / "host")}
     for name in list(os.environ):
         # MEMGANG_SERVER stays: `make test MEMGANG_SERVER=/usr/bin/redis-server` runs all on another server.
         if name.startswith(("MEMGANG_", "OPENAI_")) and name != "MEMGANG_SERVER":

@@ -21,8 +21,8 @@ async def test_all_marks_may_grow_old(tier: Tier, monkeypatch: pytest.MonkeyPatc
     tier.take_out(["a", "b"], ["call"])
     monkeypatch.setattr(tiers, "MARK_S", -1.0)
     tier.tidy()
-    with tier._env.begin() as reading:
-        assert reading.stat(tier._marks)["entries"] == 0
+    with tier.entries.env.begin() as reading:
+        assert reading.stat(tier.entries.marks)["entries"] == 0
 
 
 async def test_a_reply_older_than_marks_are_kept_is_not_kept(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_all_who_come_have_a_map_of_the_size_of_the_first(tmp_path: Path) -> Non
     """In a smaller one nothing could be read any more when the data have outgrown it."""
     first = enter("server", "space", base=tmp_path, bytes_max=32 << 20)
     assert first is not None
-    assert int((first.folder / "size").read_text()) == first.tier.sizes()["size"] == 32 << 20
+    assert int((first.folder / "size").read_text()) == first.tier.entries.sizes()["size"] == 32 << 20
     first.leave()
 
 

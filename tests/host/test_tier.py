@@ -267,7 +267,7 @@ async def test_a_flipped_bit_is_seen_and_the_server_is_asked(opened: Opened, ver
         refs = {await one.put(f"text {i} " * 20): f"text {i} " * 20 for i in range(50)}
         await asyncio.sleep(0)
         tier: Tier = one.store.tier
-        with tier._env.begin(write=True, db=tier._bodies) as writing:
+        with tier.entries.env.begin(write=True, db=tier.entries.bodies) as writing:
             for ref in refs:
                 raw = bytearray(writing.get(ref.id.encode()))
                 at = chance.randrange(len(raw) - 100, len(raw))
@@ -326,7 +326,7 @@ async def test_a_reader_for_whom_there_is_no_room_asks_the_server(opened: Opened
             def begin(self, *_: Any, **__: Any) -> Any:
                 raise lmdb.ReadersFullError("no slot")
 
-        monkeypatch.setattr(space.store.tier, "_env", Full())
+        monkeypatch.setattr(space.store.tier.entries, "env", Full())
         assert await space.get(ref) == "x"
         assert await space.get_many([ref, ref]) == ["x", "x"]
         monkeypatch.undo()
@@ -342,14 +342,14 @@ async def test_a_full_map_lets_the_oldest_go(tmp_path: Path) -> None:
             tier.keep_body(f"k{i}", "text/plain", bytes(40_000), b"", 0, 0, time.monotonic())
             await asyncio.sleep(0)
         assert tier.body("k999", 0) is not None and tier.body("k0", 0) is None
-        sizes = tier.sizes()
+        sizes = tier.entries.sizes()
         assert 10 < sizes["bodies"] < 100 and sizes["used"] <= sizes["size"]
-        with tier._env.begin() as reading:
-            real = sum(len(value) for _, value in reading.cursor(db=tier._bodies))
-            assert reading.stat(tier._ages)["entries"] == sizes["bodies"]
+        with tier.entries.env.begin() as reading:
+            real = sum(len(value) for _, value in reading.cursor(db=tier.entries.bodies))
+            assert reading.stat(tier.entries.ages)["entries"] == sizes["bodies"]
         assert real <= sizes["used"] < real * 1.2
         tier.take_out([f"k{i}" for i in range(1000)])
-        assert tier.sizes()["used"] == 0
+        assert tier.entries.sizes()["used"] == 0
     finally:
         tier.close()
 
@@ -359,7 +359,7 @@ async def test_a_transaction_that_fails_costs_a_question_and_nothing_else(tier: 
     def full(*_: Any, **__: Any) -> Any:
         raise lmdb.DiskError("no room")
 
-    monkeypatch.setattr(tier, "_make_room", full)
+    monkeypatch.setattr(tier.entries, "make_room", full)
     tier.keep_body("a", "text/plain", b"x", b"", 0, 0, time.monotonic())
     await asyncio.sleep(0)
     assert tier.body("a", 0) is None
@@ -424,7 +424,7 @@ def test_too_little_room_means_no_tier(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(homes.shutil, "disk_usage", lambda _: Disk)
     small = enter("store", "space", base=tmp_path, bytes_max=0)
-    assert small is not None and small.tier.sizes()["size"] == 16 << 20
+    assert small is not None and small.tier.entries.sizes()["size"] == 16 << 20
     small.leave()
     Disk.free = 8 << 20
     assert enter("store", "space", base=tmp_path, bytes_max=0) is None

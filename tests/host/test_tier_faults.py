@@ -42,9 +42,9 @@ def start(base: Path, seed: int) -> subprocess.Popen[str]:
 
 def whole(tier: Tier) -> int:
     """How many bodies there are; each is right, and what is counted is what is there."""
-    with tier._env.begin() as reading:
-        found = dict(reading.cursor(db=tier._bodies))
-        assert reading.stat(tier._ages)["entries"] == len(found)
+    with tier.entries.env.begin() as reading:
+        found = dict(reading.cursor(db=tier.entries.bodies))
+        assert reading.stat(tier.entries.ages)["entries"] == len(found)
     for key, raw in found.items():
         assert raw.endswith(body(int(key[1:])))
     return len(found)
@@ -70,7 +70,7 @@ def test_writers_and_readers_that_are_killed_leave_the_tier_whole(home: Home, tm
             writer.wait()
     assert whole(home.tier) > 0
     home.tier.tidy()
-    assert "no active readers" in home.tier._env.readers()
+    assert "no active readers" in home.tier.entries.env.readers()
     if home.tier.flags.poisoned:  # somebody could not take something out in time
         assert home.tier.clear({})
     home.tier.take_out(["k1"])

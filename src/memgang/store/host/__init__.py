@@ -1,7 +1,8 @@
 """The host tier: what the processes of one host share without asking the server.
 
     home.py    where it lies, who may use it, and when it is removed
-    tier.py    bodies and finished answers, read in microseconds
+    tier.py    bodies and finished answers: what may be kept and read, and what must go
+    entries.py what lies there, and how (LMDB)
     flags.py   three words of shared memory: may it be read, since when is it known to be true
     tail.py    reads the log of changes, and takes out what is no longer so
     ring.py    events of each process that are not written yet; they outlive it
@@ -11,8 +12,9 @@ read was true when the log was last read to its end, at most a second ago; on th
 forgets something, it is gone before that is acknowledged.
 """
 
+from memgang.store.host.entries import Kept
 from memgang.store.host.home import Home, enter
 from memgang.store.host.tail import Tail
-from memgang.store.host.tier import Kept, Tier
+from memgang.store.host.tier import Tier
 
 __all__ = ["Home", "Kept", "Tail", "Tier", "enter"]
