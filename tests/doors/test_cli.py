@@ -8,12 +8,10 @@ import pty
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.doors.conftest import COMMAND, Memgang
 
 REF = re.compile(r"mg:[a-z2-7]{32}")
 STORY = """# The bridge
@@ -27,36 +25,6 @@ The engineers recommend that both bearings be replaced before the winter.
 
 The replacement of the bearings will cost 80,000 euros. The city pays one third of the cost and the county pays the rest.
 """
-
-
-@dataclass
-class Done:
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-    raw: bytes
-
-
-Memgang = Callable[..., Done]
-
-
-@pytest.fixture
-def memgang(tmp_path: Path) -> Iterator[Memgang]:
-    """Runs `memgang` in a process with a state directory of its own; the server is stopped at the end."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MEMGANG_", "OPENAI_"))}
-    env |= {"MEMGANG_STATE_DIR": str(tmp_path / "state"), "MEMGANG_RUNTIME_DIR": str(tmp_path / "run"), "COLUMNS": "200",
-            "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "TERM": "dumb"}
-
-    def run(*arguments: str, stdin: bytes = b"", **more: str) -> Done:
-        done = subprocess.run([sys.executable, "-m", "memgang", *arguments], input=stdin, capture_output=True,
-                              env=env | more, cwd=tmp_path, timeout=120)
-        return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"), done.stdout)
-
-    run.env = env  # type: ignore[attr-defined]
-    yield run
-    run("stop", "--force")
 
 
 def test_what_is_put_can_be_got_by_reference_prefix_and_name(memgang: Memgang) -> None:
@@ -82,8 +50,7 @@ def test_a_terminal_is_not_commanded_by_what_is_stored(memgang: Memgang) -> None
     """On a terminal, text loses its escape sequences' control characters."""
     ref = memgang("put", "--text", "a\x1b]0;owned\x07b\x9b31mc").out.strip()
     ours, theirs = pty.openpty()
-    child = subprocess.Popen([sys.executable, "-m", "memgang", "get", ref], stdout=theirs, stderr=subprocess.DEVNULL,
-                             env=memgang.env)  # type: ignore[attr-defined]
+    child = subprocess.Popen([*COMMAND, "get", ref], stdout=theirs, stderr=subprocess.DEVNULL, env=memgang.env)
     os.close(theirs)
     seen = b""
     try:
@@ -243,14 +210,13 @@ def test_help_lists_every_command_and_completion_is_offered(memgang: Memgang) ->
 def test_following_the_log_ends_at_an_interrupt_without_a_traceback(memgang: Memgang) -> None:
     """log --follow prints what is there, waits for more, and leaves on Ctrl-C."""
     memgang("put", "--text", "x")
-    child = subprocess.Popen([sys.executable, "-m", "memgang", "log", "--follow", "--json"], stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, env=memgang.env | {"PYTHONUNBUFFERED": "1"})  # type: ignore[attr-defined]
+    child = memgang.start("log", "--follow", "--json")
     assert child.stdout is not None
     assert json.loads(child.stdout.readline())["raw"]
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
 
-    assert child.returncode == 130 and b"Traceback" not in err
+    assert child.returncode == 130 and "Traceback" not in err
 
 
 def test_a_source_is_invalidated_and_the_reach_is_shown_first(memgang: Memgang, tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from tests.doors.conftest import Memgang
 
 SCRIPT = """
 import asyncio, memgang
@@ -28,28 +26,17 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def memgang(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Runs `memgang` with a server of its own and a space `small` of four answers and one kept object."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MEMGANG_", "OPENAI_"))}
-    env |= {"MEMGANG_STATE_DIR": str(tmp_path / "state"), "MEMGANG_RUNTIME_DIR": str(tmp_path / "run"), "COLUMNS": "200",
-            "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "TERM": "dumb", "MEMGANG_SPACE": "small"}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "memgang", *arguments], capture_output=True, text=True, env=env,
-                              cwd=tmp_path, timeout=120)
-
-    (tmp_path / "loop.trace").write_text("".join(f"{n % 20}\n" for n in range(400)))
-    subprocess.run([sys.executable, "-c", SCRIPT], env=env, cwd=tmp_path, check=True, timeout=120)
-    yield run
-    run("stop", "--force")
+def small(memgang: Memgang) -> Memgang:
+    """A space `small` of four answers and one kept object, which is the one commands take."""
+    memgang.env["MEMGANG_SPACE"] = "small"
+    (memgang.folder / "loop.trace").write_text("".join(f"{n % 20}\n" for n in range(400)))
+    subprocess.run([sys.executable, "-c", SCRIPT], env=memgang.env, cwd=memgang.folder, check=True, timeout=120)
+    return memgang
 
 
-Memgang = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def test_the_log_of_a_space_is_replayed_and_nothing_is_evicted(memgang: Memgang) -> None:
+def test_the_log_of_a_space_is_replayed_and_nothing_is_evicted(small: Memgang) -> None:
     """Four answers asked for eight times; the figures add up; the kept object is told apart."""
-    told = json.loads(memgang("evict", "--simulate", "--budget", "50%", "--budget", "4kB", "--json").stdout)
+    told = json.loads(small("evict", "--simulate", "--budget", "50%", "--budget", "4kB", "--json").out)
 
     assert (told["requests"], told["objects"], told["working_set_bytes"], told["kept"]) == (8, 4, 4000, 1)
     assert told["unlimited"]["hits"] == 4
@@ -59,39 +46,39 @@ def test_the_log_of_a_space_is_replayed_and_nothing_is_evicted(memgang: Memgang)
         assert all(p["hits"] + p["misses"] == 8 for p in row["policies"])
     assert {(p["hits"], p["seconds_share"]) for p in told["budgets"][1]["policies"]} == {(4, 1.0)}
 
-    shown = memgang("evict", "--simulate").stdout
+    shown = small("evict", "--simulate").out
     assert "space small: 8 requests for 4 objects of 4.0 kB" in shown and "left out: 1 object of 24 B" in shown
     assert shown.count("S3-FIFO") == 4
-    assert json.loads(memgang("stats", "--json").stdout)["count"] == 5
+    assert json.loads(small("stats", "--json").out)["count"] == 5
 
 
-def test_what_a_dry_run_names_then_goes(memgang: Memgang) -> None:
+def test_what_a_dry_run_names_then_goes(small: Memgang) -> None:
     """The cheapest first; the kept object stays, and when more was asked for the command says so and fails."""
-    dry = memgang("evict", "--to", "3.1kB", "--dry-run")
-    assert dry.returncode == 0 and dry.stdout.startswith("would evict 1 object, 1.0 kB")
-    planned = json.loads(memgang("evict", "--to", "3.1kB", "--dry-run", "--json").stdout)
+    dry = small("evict", "--to", "3.1kB", "--dry-run")
+    assert dry.status == 0 and dry.out.startswith("would evict 1 object, 1.0 kB")
+    planned = json.loads(small("evict", "--to", "3.1kB", "--dry-run", "--json").out)
 
-    done = json.loads(memgang("evict", "--to", "3.1kB", "--json").stdout)
+    done = json.loads(small("evict", "--to", "3.1kB", "--json").out)
     assert [g["ref"] for g in done["going"]] == [g["ref"] for g in planned["going"]] and len(done["going"]) == 1
     assert done["bytes_after"] == planned["bytes_after"] < 3100
 
-    rest = memgang("evict", "--to", "0")
-    assert rest.returncode == 1 and "evicted: 3 objects" in rest.stdout
-    assert "kept, pinned or written just now" in rest.stderr and "Traceback" not in rest.stderr
-    assert json.loads(memgang("stats", "--json").stdout)["count"] == 1
+    rest = small("evict", "--to", "0")
+    assert rest.status == 1 and "evicted: 3 objects" in rest.out
+    assert "kept, pinned or written just now" in rest.err and "Traceback" not in rest.err
+    assert json.loads(small("stats", "--json").out)["count"] == 1
 
 
-def test_a_trace_and_an_exported_log_are_replayed_too(memgang: Memgang) -> None:
+def test_a_trace_and_an_exported_log_are_replayed_too(small: Memgang) -> None:
     """A loop is what LRU cannot do; drawn costs depend on the seed; the export gives what the space gave."""
     loop = ("evict", "--simulate", "--trace", "loop.trace", "--budget", "10", "--json")
-    policies = {p["policy"]: p for p in json.loads(memgang(*loop).stdout)["budgets"][0]["policies"]}
+    policies = {p["policy"]: p for p in json.loads(small(*loop).out)["budgets"][0]["policies"]}
     assert policies["LRU"]["hits"] == 0 and policies["LFU"]["requests"] == 400
 
-    first, second, other = (memgang(*loop, "--costs", "zipf", "--seed", seed).stdout for seed in "112")
+    first, second, other = (small(*loop, "--costs", "zipf", "--seed", seed).out for seed in "112")
     assert first == second != other
 
-    memgang("log", "export", "log.jsonl")
-    told = [json.loads(memgang("evict", "--simulate", "--json", *more).stdout) for more in ((), ("--trace", "log.jsonl"))]
+    small("log", "export", "log.jsonl")
+    told = [json.loads(small("evict", "--simulate", "--json", *more).out) for more in ((), ("--trace", "log.jsonl"))]
     assert told[0].pop("source") == "space small" and told[1].pop("source") == "log.jsonl"
     assert told[0] == told[1]
 
@@ -117,11 +104,11 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
 ]
 
 
-def test_wrong_input_is_one_line_with_a_reason(memgang: Memgang) -> None:
+def test_wrong_input_is_one_line_with_a_reason(small: Memgang) -> None:
     """No traceback, and nothing was evicted."""
     for arguments, status, reason in WRONG:
-        done = memgang("evict", *arguments)
+        done = small("evict", *arguments)
 
-        assert done.returncode == status, (arguments, done.stderr)
-        assert reason in " ".join(done.stderr.split()) and "Traceback" not in done.stderr, (arguments, done.stderr)
-    assert json.loads(memgang("stats", "--json").stdout)["count"] == 5
+        assert done.status == status, (arguments, done.err)
+        assert reason in " ".join(done.err.split()) and "Traceback" not in done.err, (arguments, done.err)
+    assert json.loads(small("stats", "--json").out)["count"] == 5

@@ -3,63 +3,44 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def memgang(tmp_path: Path) -> Iterator[Run]:
-    """Runs `memgang` with a state directory of its own; the server is stopped at the end."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MEMGANG_", "OPENAI_"))}
-    env |= {"MEMGANG_STATE_DIR": str(tmp_path / "state"), "MEMGANG_RUNTIME_DIR": str(tmp_path / "run"), "COLUMNS": "200",
-            "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "TERM": "dumb", "PYTHONUNBUFFERED": "1"}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "memgang", *arguments], capture_output=True, text=True, env=env,
-                              cwd=tmp_path, timeout=120)
-
-    run.env = env  # type: ignore[attr-defined]
-    yield run
-    run("stop", "--force")
+from tests.doors.conftest import Memgang
 
 
 @pytest.mark.catalogue("D14")
-def test_a_sealed_log_is_verified_and_a_change_fails_the_command(memgang: Run, tmp_path: Path) -> None:
+def test_a_sealed_log_is_verified_and_a_change_fails_the_command(memgang: Memgang, tmp_path: Path) -> None:
     """Status 0 and one line when all is well; status 1 and a line for each finding when it is not."""
     memgang("put", "--text", "one")
     sealed = memgang("log", "seal")
-    assert sealed.returncode == 0, sealed.stderr
-    key = sealed.stdout.splitlines()[1].removeprefix("public key: ")
+    assert sealed.status == 0, sealed.err
+    key = sealed.out.splitlines()[1].removeprefix("public key: ")
     good = memgang("log", "--verify", "--key", key)
-    assert good.returncode == 0 and good.stdout.splitlines()[-1].startswith("ok: space default, 1 seals"), good.stdout + good.stderr
+    assert good.status == 0 and good.out.splitlines()[-1].startswith("ok: space default, 1 seals"), good.out + good.err
 
     export = tmp_path / "state" / "seals" / "default" / "a00.jsonl"
     export.write_bytes(export.read_bytes().replace(b"put", b"gut"))
     bad = memgang("log", "--verify")
-    assert bad.returncode == 1
-    assert bad.stdout.splitlines()[0] == ("tampered  export       changes of shard 0, 1: the exported entries are not those "
+    assert bad.status == 1
+    assert bad.out.splitlines()[0] == ("tampered  export       changes of shard 0, 1: the exported entries are not those "
                                           "that were sealed (seal 1)")
-    told = json.loads(memgang("log", "--verify", "--json").stdout)
+    told = json.loads(memgang("log", "--verify", "--json").out)
     assert not told["ok"] and [(f["what"], f["log"], f["shard"], f["first"]) for f in told["findings"] if f["level"] != "note"] == [
         ("export", "a00", 0, 1)]
-    assert memgang("log", "--verify", "--key", "nonsense").returncode == 1
+    assert memgang("log", "--verify", "--key", "nonsense").status == 1
 
 
-def test_the_log_is_exported_as_lines_and_as_a_table(memgang: Run, tmp_path: Path) -> None:
+def test_the_log_is_exported_as_lines_and_as_a_table(memgang: Memgang, tmp_path: Path) -> None:
     """The same events in both, and those that `log --json` prints; any other name is refused."""
     memgang("put", "--text", "one", "--tag", "x")
-    memgang("get", memgang("put", "--text", "two").stdout.strip())
-    printed = [json.loads(line) for line in memgang("log", "--json", "-n", "1000").stdout.splitlines()]
-    assert memgang("log", "export", "events.jsonl").returncode == 0
-    assert memgang("log", "export", "events.parquet").stdout.strip().endswith("events in events.parquet")
+    memgang("get", memgang("put", "--text", "two").out.strip())
+    printed = [json.loads(line) for line in memgang("log", "--json", "-n", "1000").out.splitlines()]
+    assert memgang("log", "export", "events.jsonl").status == 0
+    assert memgang("log", "export", "events.parquet").out.strip().endswith("events in events.parquet")
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text("utf-8").splitlines()]
     assert [e["id"] for e in lines[:len(printed)]] == [e["id"] for e in printed]
 
@@ -69,20 +50,18 @@ def test_the_log_is_exported_as_lines_and_as_a_table(memgang: Run, tmp_path: Pat
     assert {r["raw"] for r in rows} >= {"put", "read"} and rows[0]["own_tokens_in"] == 0
 
     refused = memgang("log", "export", "events.csv")
-    assert refused.returncode == 1 and ".jsonl or .parquet" in refused.stderr
+    assert refused.status == 1 and ".jsonl or .parquet" in refused.err
     assert not (tmp_path / "events.csv").exists() and not list(tmp_path.glob(".*.part"))
 
 
-def test_sealing_goes_on_until_it_is_interrupted(memgang: Run) -> None:
+def test_sealing_goes_on_until_it_is_interrupted(memgang: Memgang) -> None:
     """seal --follow seals what others write, and leaves on Ctrl-C without a traceback."""
-    env = memgang.env | {"MEMGANG_SEAL_MS": "100"}  # type: ignore[attr-defined]
-    child = subprocess.Popen([sys.executable, "-m", "memgang", "log", "seal", "--follow"], stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True, env=env)
+    child = memgang.start("log", "seal", "--follow", MEMGANG_SEAL_MS="100")
     assert child.stdout is not None
     assert child.stdout.readline().startswith("sealed: ") and child.stdout.readline().startswith("public key: ")
     memgang("put", "--text", "later")
     for _ in range(100):
-        told = json.loads(memgang("log", "--verify", "--json").stdout)
+        told = json.loads(memgang("log", "--verify", "--json").out)
         if told["sealed"] and not told["unsealed"]:
             break
     assert told["sealed"] and told["ok"], told
@@ -92,29 +71,29 @@ def test_sealing_goes_on_until_it_is_interrupted(memgang: Run) -> None:
 
 
 @pytest.mark.catalogue("D14")
-def test_what_somebody_wrote_over_is_told_in_lines_and_never_as_a_traceback(memgang: Run, tmp_path: Path) -> None:
+def test_what_somebody_wrote_over_is_told_in_lines_and_never_as_a_traceback(memgang: Memgang, tmp_path: Path) -> None:
     """A counter that is no number, and foreign lines in seal file and anchor: findings of --verify, one line from seal."""
-    memgang.env["MEMGANG_SEAL_ANCHOR"] = str(tmp_path / "anchor")  # type: ignore[attr-defined]
+    memgang.env["MEMGANG_SEAL_ANCHOR"] = str(tmp_path / "anchor")
     memgang("put", "--text", "one")
-    assert memgang("log", "seal").returncode == 0
-    child = subprocess.run([sys.executable, "-c", OVERWRITE], env=memgang.env, cwd=tmp_path, timeout=120)  # type: ignore[attr-defined]
+    assert memgang("log", "seal").status == 0
+    child = subprocess.run([sys.executable, "-c", OVERWRITE], env=memgang.env, cwd=tmp_path, timeout=120)
     assert child.returncode == 0
 
     sealed = memgang("log", "seal")
-    assert sealed.returncode == 1 and sealed.stdout == "" and len(sealed.stderr.splitlines()) == 1, sealed.stderr
-    assert "0 entries were sealed, but the counter seq in mg:{default.00}:u is 'many' and not a number" in sealed.stderr
+    assert sealed.status == 1 and sealed.out == "" and len(sealed.err.splitlines()) == 1, sealed.err
+    assert "0 entries were sealed, but the counter seq in mg:{default.00}:u is 'many' and not a number" in sealed.err
 
     (tmp_path / "anchor").open("a").write("hello\n")
     with (tmp_path / "state" / "seals" / "default" / "seals.jsonl").open("a") as file:
         file.write("[1, 2]\n")
     bad = memgang("log", "--verify")
-    assert bad.returncode == 1 and bad.stderr == "", bad.stderr
-    told = [line for line in bad.stdout.splitlines() if line.startswith("tampered")]
+    assert bad.status == 1 and bad.err == "", bad.err
+    told = [line for line in bad.out.splitlines() if line.startswith("tampered")]
     assert [line.split()[1] for line in told] == ["seal", "anchor", "counter"]
     assert "line 2 of the seal file" in told[0] and "line 2 of the anchor" in told[1]
     assert told[2].startswith("tampered  counter      changes of shard 0: the counter seq in mg:{default.00}:u is 'many'")
     sealed = memgang("log", "seal")
-    assert sealed.returncode == 1 and len(sealed.stderr.splitlines()) == 1 and "behind seal 1 stands '[1, 2]'" in sealed.stderr
+    assert sealed.status == 1 and len(sealed.err.splitlines()) == 1 and "behind seal 1 stands '[1, 2]'" in sealed.err
 
 
 OVERWRITE = """
