@@ -53,6 +53,10 @@ SETTINGS = {
     "host_tier": "What processes of one host have read or written is read there again without asking the server; or not.",
     "host_dir": "Where that lies; without it in shared memory, or where there is none in the directory for temporary files.",
     "host_bytes": "How many bytes it may take; 0: 1 GiB. Never more than a quarter of what is free there.",
+    "host_files_bytes": "How many bytes of large bodies may lie in memory; 0: a quarter of the file system there, at most a tenth of "
+                        "the machine's memory. What finds no room goes to the disk, below `state_dir`.",
+    "placement": "Where bodies over `inline_bytes_max` go: into files of this host, which its processes map (`host`), or to the server "
+                 "(`network`). `auto`: `host` with the embedded server, else `network`.",
     "audit": "Reads are logged in batches, or before each returns.",
     "flush_ms": "How long an event waits for its batch at most.",
     "flush_events": "How many events make a batch.",

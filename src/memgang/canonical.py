@@ -208,8 +208,7 @@ def _argument(value: Any, path: str) -> Any:
     if isinstance(value, _WRITTEN):
         return {"$type": class_name(kind), "text": repr(value) if kind is datetime.timedelta else str(value)}
     if kind.__module__ != "builtins" and numpy_scalar(value) is None and _is_frame(value):
-        encoded = encode(value)
-        return {"$ref": str.__str__(ref_of(encoded.media_type, encoded.body))}
+        return {"$ref": str.__str__(ref_of(*encode(value)))}
     return _number(value, path)
 
 

@@ -95,6 +95,10 @@ class Settings:
     host_tier: Literal["auto", "off"] = "auto"
     host_dir: Path | None = None  # None: shared memory, else the directory for temporary files
     host_bytes: int = 0  # of one space; 0: 1 GiB. Never more than a quarter of what is free there
+    host_files_bytes: int = 0  # of its large bodies in memory; 0: a quarter of the file system, at most a tenth of the memory
+    # Where bodies over inline_bytes_max go: into memory of this host, and to its disk when the last process leaves (host),
+    # or to the server (network). auto: host with the embedded server, else network
+    placement: Literal["auto", "host", "network"] = "auto"
 
     # The log
     audit: Literal["batched", "strict"] = "batched"
@@ -137,7 +141,7 @@ class Settings:
                 f"inline_bytes_max={self.inline_bytes_max} must be between 0 and part_bytes={self.part_bytes}")
         if self.flush_events > 1_000:
             raise ConfigError(f"flush_events={self.flush_events} must be at most 1000: a batch is one log entry")
-        for name in ("budget_bytes", "host_bytes"):
+        for name in ("budget_bytes", "host_bytes", "host_files_bytes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be 0 (none) or more")
         for name, kind in get_type_hints(Settings).items():

@@ -76,13 +76,6 @@ async def test_an_answer_is_recalled_without_asking_the_server(opened: Opened) -
         assert (await one.stats())["hits"] == 1
 
 
-async def test_what_is_larger_than_a_mebibyte_is_asked_of_the_server(opened: Opened) -> None:
-    async with opened() as one, opened() as other:
-        ref = await one.put(b"z" * (1 << 20) + b"!")
-        assert not at_hand(other, ref)
-        assert len(await other.get(ref)) == (1 << 20) + 1
-
-
 async def test_without_a_tier_everything_is_as_it_was(opened: Opened, tmp_path: Path) -> None:
     """Switched off, or with no room for it."""
     async with opened(host_tier="off") as off, opened(host_bytes=1 << 20, space="small") as small:

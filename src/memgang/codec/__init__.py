@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from memgang.codec.classes import class_name, is_record
 from memgang.codec.frames import numpy_scalar
-from memgang.codec.ids import digest, is_of, ref_of
+from memgang.codec.ids import Hashing, digest, is_of, ref_of
 from memgang.codec.jsontext import json_bytes
 from memgang.codec.mediatypes import (
     ARROW,
@@ -48,7 +48,7 @@ from memgang.codec.ttl import TTL, TTL_DAYS_MAX, parse_ttl
 from memgang.codec.values import decode, encode
 
 __all__ = [
-    "ARROW", "BYTES", "INT_BITS_MAX", "JSON", "MEDIA_TYPE_CHARACTERS_MAX", "NPY", "TEXT", "TTL", "TTL_DAYS_MAX", "Encoded", "check_int",
-    "check_media_type", "class_name", "decode", "digest", "encode", "is_of", "is_plain", "is_record", "json_bytes", "numpy_scalar",
-    "parse_ttl", "ref_of",
+    "ARROW", "BYTES", "INT_BITS_MAX", "JSON", "MEDIA_TYPE_CHARACTERS_MAX", "NPY", "TEXT", "TTL", "TTL_DAYS_MAX", "Encoded", "Hashing",
+    "check_int", "check_media_type", "class_name", "decode", "digest", "encode", "is_of", "is_plain", "is_record", "json_bytes",
+    "numpy_scalar", "parse_ttl", "ref_of",
 ]

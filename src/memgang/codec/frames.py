@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import sys
@@ -10,6 +11,8 @@ from typing import Any
 from memgang.codec.classes import shown
 from memgang.codec.mediatypes import ARROW, NPY, Encoded
 from memgang.errors import CodecError
+
+VIEW_FROM_BYTES = 1 << 20  # smaller arrays are copied: they may change as soon as they are put
 
 
 def frame_kind(value: Any) -> str | None:
@@ -52,9 +55,17 @@ def _encode_array(array: Any) -> Encoded:
     if array.dtype.hasobject:
         raise CodecError(f"an array of dtype {array.dtype} holds Python objects, which are never pickled: "
                          "give it a dtype, or put .tolist()")
-    out = io.BytesIO()
     # C order, so that equal arrays are equal bytes whatever way they were made.
-    numpy.lib.format.write_array(out, numpy.asarray(array, order="C"), allow_pickle=False)
+    array = numpy.asarray(array, order="C")
+    out = io.BytesIO()
+    if array.nbytes >= VIEW_FROM_BYTES:
+        try:
+            # As `write_array` does it, but for the numbers: they are not copied.
+            numpy.lib.format.write_array_header_1_0(out, numpy.lib.format.header_data_from_array_1_0(array))
+            return Encoded(NPY, memoryview(array.reshape(-1).view(numpy.uint8)), out.getvalue())
+        except ValueError:  # a header of another version
+            out = io.BytesIO()
+    numpy.lib.format.write_array(out, array, allow_pickle=False)
     return Encoded(NPY, out.getvalue())
 
 
@@ -73,7 +84,7 @@ def _encode_table(value: Any) -> Encoded:
         with pyarrow.ipc.new_stream(sink, table.schema) as stream:
             # One chunk, so that how a table was put together does not show in its bytes.
             stream.write_table(table.combine_chunks())
-        return Encoded(ARROW, sink.getvalue().to_pybytes())
+        return Encoded(ARROW, memoryview(sink.getvalue()).cast("B"))
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         raise CodecError(f"a {shown(type(value))} that Arrow cannot hold: {error}") from error
 
@@ -97,30 +108,41 @@ def decode_array(body: bytes | memoryview) -> Any:
         import numpy
     except ImportError:
         raise CodecError(f"{NPY} needs NumPy: pip install numpy") from None
-    # The header is short; the numbers behind it are never copied.
-    head = io.BytesIO(bytes(body[:65_536]))
     try:
-        version = numpy.lib.format.read_magic(head)
-        if version == (1, 0):
-            shape, fortran, dtype = numpy.lib.format.read_array_header_1_0(head)
-        elif version == (2, 0):
-            shape, fortran, dtype = numpy.lib.format.read_array_header_2_0(head)
-        else:  # 3.0: field names beyond Latin-1, which NumPy reads only as a whole
+        if bytes(body[6:8]) == b"\x03\x00":  # field names beyond Latin-1, which NumPy reads only as a whole
             array = numpy.lib.format.read_array(io.BytesIO(bytes(body)), allow_pickle=False)
             array.flags.writeable = False
             return array
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are never unpickled")
+        # The header is short; the numbers behind it are never copied.
+        length = 4 if bytes(body[6:8]) == b"\x02\x00" else 2
+        at = 8 + length + int.from_bytes(body[8:8 + length], "little")
+        shape, fortran, dtype = _header(bytes(body[:at]))
         count = math.prod(shape)
-        if len(body) - head.tell() != count * dtype.itemsize:
-            raise ValueError(f"{len(body) - head.tell():,} bytes of data for shape {shape} of {dtype}")
+        if len(body) - at != count * dtype.itemsize:
+            raise ValueError(f"{len(body) - at:,} bytes of data for shape {shape} of {dtype}")
         # NumPy refuses a view of nothing, so nothing is made anew.
-        array = (numpy.frombuffer(body, dtype, count, head.tell()) if count * dtype.itemsize
+        array = (numpy.frombuffer(body, dtype, count, at) if count * dtype.itemsize
                  else numpy.empty(count, dtype)).reshape(shape, order="F" if fortran else "C")
     except Exception as error:
         raise CodecError(f"the bytes are not {NPY}: {error}") from error
     array.flags.writeable = False
     return array
+
+
+@functools.lru_cache(maxsize=256)
+def _header(head: bytes) -> tuple[tuple[int, ...], bool, Any]:
+    """Shape, whether it is in Fortran's order, and type. To read it takes longer than to map the array, and most are alike."""
+    import numpy
+
+    file = io.BytesIO(head)
+    version = numpy.lib.format.read_magic(file)
+    read = {(1, 0): numpy.lib.format.read_array_header_1_0, (2, 0): numpy.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"version {version} is not known")
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never unpickled")
+    return shape, fortran, dtype
 
 
 def decode_table(body: bytes | memoryview) -> Any:

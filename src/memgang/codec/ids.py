@@ -27,10 +27,13 @@ def digest(data: bytes, key: bytes | None = None) -> str:
     return _spelled(hasher.digest(_DIGEST_BYTES))
 
 
-def ref_of(media_type: str, body: bytes | memoryview) -> Ref:
-    """The reference of this content. Media type and length are part of it, so text ``1`` is not JSON ``1``."""
+def ref_of(media_type: str, body: bytes | memoryview, head: bytes = b"") -> Ref:
+    """The reference of this content. Media type and length are part of it, so text ``1`` is not JSON ``1``.
+
+    ``head`` stands before the body, and is content like it.
+    """
     # Made by us, so the pattern check of Ref() would only cost time.
-    return str.__new__(Ref, REF_PREFIX + _spelled(_hashed(media_type, body)))
+    return str.__new__(Ref, REF_PREFIX + _spelled(_hashed(media_type, body, head)))
 
 
 def is_of(ref: Ref, media_type: str, body: bytes | memoryview) -> bool:
@@ -38,9 +41,28 @@ def is_of(ref: Ref, media_type: str, body: bytes | memoryview) -> bool:
     return int(ref.id.translate(_DIGITS), 32) == int.from_bytes(_hashed(media_type, body), "big")
 
 
-def _hashed(media_type: str, body: bytes | memoryview) -> bytes:
-    size = body.nbytes if isinstance(body, memoryview) else len(body)
-    head = b"mg1\0%b\0%d\0" % (media_type.encode("utf-8"), size)
-    hasher = blake3(head, max_threads=blake3.AUTO if size >= _THREADS_FROM_BYTES else 1)
+def _hashed(media_type: str, body: bytes | memoryview, head: bytes = b"") -> bytes:
+    size = len(head) + (body.nbytes if isinstance(body, memoryview) else len(body))
+    hasher = _hasher(media_type, size, blake3.AUTO if size >= _THREADS_FROM_BYTES else 1)
+    hasher.update(head)
     hasher.update(body)
     return hasher.digest(_DIGEST_BYTES)
+
+
+def _hasher(media_type: str, size: int, threads: int) -> blake3:
+    return blake3(b"mg1\0%b\0%d\0" % (media_type.encode("utf-8"), size), max_threads=threads)
+
+
+class Hashing:
+    """The reference of content that comes in pieces, of which the size is known."""
+
+    def __init__(self, media_type: str, size: int) -> None:
+        self._hasher = _hasher(media_type, size, 1)
+
+    def add(self, piece: bytes | bytearray | memoryview) -> None:
+        """The next piece. Others run meanwhile: the lock of the interpreter is not held."""
+        self._hasher.update(piece)
+
+    def ref(self) -> Ref:
+        """Of all that came."""
+        return str.__new__(Ref, REF_PREFIX + _spelled(self._hasher.digest(_DIGEST_BYTES)))

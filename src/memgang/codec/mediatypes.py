@@ -22,10 +22,25 @@ _MEDIA_TYPE = re.compile(rf"({_WORD}/{_WORD})((?:{_PARAMETER.pattern})*)\Z")
 
 
 class Encoded(NamedTuple):
-    """A value as it is stored: what the bytes are, and the bytes."""
+    """A value as it is stored: what the bytes are, and the bytes: ``head``, and then ``body``.
+
+    The body of an array is the array's own memory: a hundred megabytes are not copied only to be copied again. It
+    must not change until it is stored.
+    """
 
     media_type: str
-    body: bytes
+    body: bytes | memoryview
+    head: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return len(self.head) + len(self.body)  # a view of an array is one of bytes
+
+    @property
+    def whole(self) -> bytes:
+        """All of them in one piece."""
+        return self.body if isinstance(self.body, bytes) and not self.head else b"".join((self.head, self.body))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -59,6 +59,8 @@ def decode(media_type: str, body: bytes | memoryview, type: Any = None) -> Any:
         return decode_json(media_type, body, loaded_class(parameters) if type is None else type)
     elif essence.startswith("text/"):
         value = decode_text(media_type, body, parameters.get("charset", "utf-8"))
+    elif type is memoryview:
+        return memoryview(body).toreadonly()  # not copied: of a large body, a view of what the host has
     else:
         value = bytes(body)
     if type is None or type is Any:
@@ -68,8 +70,8 @@ def decode(media_type: str, body: bytes | memoryview, type: Any = None) -> Any:
             raise CodecError(f"{media_type} is a {shown(value.__class__)}, not {shown(type)}")
         return value
     try:
-        if isinstance(value, bytes) and type in (bytearray, memoryview):
-            return type(value)
+        if isinstance(value, bytes) and type is bytearray:
+            return bytearray(value)
         if isinstance(value, bytes):  # msgspec would read bytes for str as base64; bytes are only ever bytes
             if type is not bytes:
                 raise CodecError(f"{media_type} is bytes, not {shown(type)}")

@@ -110,7 +110,7 @@ def get(
     elif "json" in record.media_type or isinstance(value, msgspec.Struct):
         body = (json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=2, ensure_ascii=False) + "\n").encode()
     else:
-        body = bytes(encode(value, record.media_type).body)
+        body = encode(value, record.media_type).whole
     if out is not None:
         out.write_bytes(body)
     elif not is_terminal():

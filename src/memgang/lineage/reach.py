@@ -95,8 +95,8 @@ class Reach:
     async def _listed(self, ident: str) -> tuple[str, ...]:
         """The ids in an object that lists the parents of another: it stands between them and what was made from them."""
         try:
-            _, body, _ = await self._store.objects.get(Ref("mg:" + ident))
-            return tuple(Ref(text).id for text in msgspec.json.decode(body, type=list[str]))
+            kept = await self._store.objects.get(Ref("mg:" + ident))
+            return tuple(Ref(text).id for text in msgspec.json.decode(kept.body, type=list[str]))
         except (MemGangError, msgspec.DecodeError, ValueError):
             return ()
 

@@ -61,8 +61,8 @@ async def _documents(store: Store, found: dict[str, scripts.Kin]) -> dict[Ref, t
     """The documents that are there, each with the key of the call that read it."""
     async def one(ref: Ref) -> Any:
         try:
-            kind, body, _ = await store.objects.get(ref)
-            return decode(kind, body)
+            kept = await store.objects.get(ref)
+            return decode(kept.media_type, kept.body)
         except (UnknownReference, IntegrityError, CodecError):
             return None
 

@@ -43,9 +43,7 @@ class Follower:
                 return False
             if answer.validator and not await order.check(answer.validator):
                 return False
-        if (tier := self._store.tier) is not None and tier.readable and tier.holds(answer.ref.id):
-            return True
-        return bool(await self._store.wire.call("EXISTS", self._store.keys.record(answer.ref)))
+        return await self._store.objects.there(answer.ref)
 
     async def follow(
         self, order: Order, owner: str, unusable: Answered | None, keep_ms: int, outcome: Follow | Backoff

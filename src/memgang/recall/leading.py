@@ -89,7 +89,8 @@ class Leader:
             except Exception as error:
                 order.failed = error
         made = order.made
-        encoded = encode(made.value)
+        value = encode(made.value)
+        encoded = Encoded(value.media_type, value.whole)  # as it is now, whatever becomes of an array
         return Recalled(ref_of(*encoded), "computed", made.usage, degraded, order.context.who, order.place(made.work), encoded,
                         validator=order.validate() if order.validate is not None else b"")
 
@@ -136,7 +137,9 @@ class Leader:
     ) -> Recalled:
         """Commit until the answer is there, ours or that of who overtook us. ``sent``: the reply of a commit under way."""
         store, made, gone = self._store, answer.made, 0
-        ours = Recalled(ref, "computed", made.usage, by=order.context.who, pos=order.place(made.work), encoded=answer.encoded,
+        ours = Recalled(ref, "computed", made.usage, by=order.context.who, pos=order.place(made.work),
+                        # What is a view of an array is read from where it was put, as by everybody else.
+                        encoded=answer.encoded if isinstance(answer.encoded.body, bytes) else None,
                         fetch=store.objects.get, validator=answer.validator)
         command = self._commit(order, answer, owner, fence, made.own, ref)
         while True:

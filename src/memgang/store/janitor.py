@@ -43,6 +43,7 @@ async def keep_house(
             await hold_secret(wire, keys)
             if rings is not None:
                 await written_for_the_dead(wire, keys, rings)
+            await objects.large.tidy()
             if await _alone(wire, keys, settings):
                 await one_round(wire, keys, objects, log, settings)
         await asyncio.sleep(settings.janitor_ms / 1000)

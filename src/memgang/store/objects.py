@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from memgang.codec import Encoded, is_of, ref_of
 from memgang.errors import IntegrityError, ObjectLost, StoreFull, StoreUnavailable, TooLarge, UnknownReference
@@ -21,14 +21,16 @@ from memgang.model import Context, MemoryObject, Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import note
-from memgang.store.host import Kept, Tier
+from memgang.store.host import Kept, Laid, Tier
+from memgang.store.host.tier import BODY_MAX
 from memgang.store.keys import Keys
+from memgang.store.large import Large
 from memgang.store.process import fresh
-from memgang.store.replies import pairs, translated
+from memgang.store.replies import pairs
 from memgang.store.room import Room
 from memgang.store.wire import Command, Wire
 
-LAID_MS = 60_000
+THREAD_FROM = 1 << 20  # bytes: to hash more than this would keep the event loop waiting
 
 
 def _seen(reply: asyncio.Future[Any]) -> None:
@@ -53,10 +55,10 @@ class Objects:
     """Bodies and records of one space, by reference. Lives as long as the Space."""
 
     def __init__(
-        self, wire: Wire, keys: Keys, settings: Settings, server_ms: Callable[[], int], tier: Tier | None = None,
+        self, wire: Wire, keys: Keys, settings: Settings, server_ms: Callable[[], int], large: Large, tier: Tier | None = None,
     ) -> None:
         self._wire, self._keys, self._settings, self._server_ms = wire, keys, settings, server_ms
-        self.tier = tier
+        self.large, self.tier = large, tier
         self._verified: set[Ref] = set()
         self.room = Room(wire, keys, settings.budget_bytes, self.gone)
 
@@ -77,10 +79,34 @@ class Objects:
         Raises:
             TooLarge, StoreFull, IntegrityError, StoreUnavailable.
         """
-        size = len(value.body)
+        size = value.size
         if size > self._settings.body_bytes_max:
             raise TooLarge("the value", size, self._settings.body_bytes_max)
-        ref = await asyncio.to_thread(ref_of, *value) if size > 1 << 20 else ref_of(*value)
+        file, refused = await self.large.lay_here(value) if self.large.goes_into_a_file(size) else None, None
+        try:
+            if file is None:
+                # As it is now: of a view, what is hashed and what is sent later would else be two things.
+                value = Encoded(value.media_type, value.whole)
+            ref = (file.ref if file is not None else
+                   await asyncio.to_thread(ref_of, *value) if size > THREAD_FROM else ref_of(*value))
+            return await self._record(
+                value, ref, file, context, then, ttl_ms=ttl_ms, cost_s=cost_s, keep=keep, call=call, parents=parents, meta=meta,
+                words=words)
+        except (StoreFull, IntegrityError):
+            refused = file
+            raise
+        finally:
+            if file is not None:
+                file.done()
+            if refused is not None:
+                await self.large.remove([refused.ref])  # unless it has a record from before
+
+    async def _record(
+        self, value: Encoded, ref: Ref, file: Laid | None, context: Context, then: Callable[[Ref], Command] | None, *, ttl_ms: int,
+        cost_s: float, keep: bool, call: str, parents: Sequence[Ref], meta: dict[str, Any] | None, words: dict[str, Any] | None,
+    ) -> tuple[Ref, asyncio.Future[Any] | None]:
+        """Write the record, with the body where it is not in a file."""
+        size = value.size
         told = {"bytes": size, "src": [p.id[:10] for p in parents[:16]], "src_n": len(parents), **(words or {})}
         if not parents:
             del told["src"], told["src_n"]
@@ -95,12 +121,13 @@ class Objects:
         # Nobody pays for asking: it travels behind the put, and its reply is 0.
         looks = scripts.marked(self._keys, parents)
         while unlaid < PUT_TRIES:
-            if size > self._settings.inline_bytes_max and not laid:
-                laid, parts = await self._lay(ref, value.body)
+            if file is None and size > self._settings.inline_bytes_max and not laid:
+                laid, parts = await self.large.lay_there(ref, value.body)
             command = scripts.put_command(
                 self._keys, ref, who=context.who, note=note(context, told), op=op,
-                media_type=value.media_type, size=size, how="laid" if laid else "inline",
-                what=parts if laid else bytes(value.body), ttl_ms=ttl_ms, cost_s=cost_s if keep else max(cost_s, COST_MIN_S),
+                media_type=value.media_type, size=size, how="host" if file is not None else "laid" if laid else "inline",
+                what=self.large.host if file is not None else parts if laid else value.whole,
+                ttl_ms=ttl_ms, cost_s=cost_s if keep else max(cost_s, COST_MIN_S),
                 limit=self.room.limit(ref), guard_ms=self._settings.guard_ms, keep=keep, call=call,
                 meta=told_meta, parents=parent_ids, laid=laid)
             paired = [then(ref)] if then is not None and not laid else []
@@ -124,15 +151,24 @@ class Objects:
             self._verified.add(ref)
             if stored.how == "new":
                 self.room.taken(size, ref)
-                if self.tier is not None:  # what was known has the meta of its first writer
-                    self.tier.keep_body(ref.id, value.media_type, bytes(value.body), told_meta, stored.expires,
-                                         self._server_ms(), since)
+                # What was known has the meta of its first writer.
+                await self._keep(ref, value, file, told_meta, stored.expires, since)
             if isinstance(sent.exception(), NoScriptError):  # it was sent again: the looks were before it
                 behind[len(paired):] = [self._wire.call(*look) for look in looks]
             await self._refuse_orphan(ref, parents, behind[len(paired):], context, call)
             return ref, behind[0] if paired else None
         raise StoreUnavailable(
             f"the {size:,} bytes of {ref} were gone {PUT_TRIES} times before their record could be written")
+
+    async def _keep(self, ref: Ref, value: Encoded, file: Laid | None, meta: bytes, expires: int, since: float) -> None:
+        """Keep what was just put for this host."""
+        if self.tier is None:
+            return
+        stamp = file.stamp if file is not None else await self.large.keep_copy(ref, value) if value.size > BODY_MAX else None
+        if stamp is not None:
+            self.large.remember(ref, value.media_type, meta, stamp, expires, since)
+        elif value.size <= BODY_MAX:
+            self.tier.keep_body(ref.id, value.media_type, value.whole, meta, expires, self._server_ms(), since)
 
     async def _refuse_orphan(
         self, ref: Ref, parents: Sequence[Ref], looks: Sequence[asyncio.Future[Any]], context: Context, call: str
@@ -184,41 +220,29 @@ class Objects:
                     self._wire, self._keys, shard, batch, who=context.who, note=note(context), why=why, op=fresh(),
                     root=root, mark_ms=max(MARK_MS, 2 * self._settings.hold_ms) if root else REPEAT_MS)
                 sizes.update(zip(batch, gone, strict=True))
-                self.gone(batch)  # before anybody is told
+                await self.gone(batch)  # before anybody is told
         return [sizes[ref] for ref in refs]
 
-    async def _lay(self, ref: Ref, body: bytes) -> tuple[str, int]:
-        """Write a large body under a temporary key; that key and its number of parts (0: one string)."""
-        laid = self._keys.laid(ref, fresh())
-        step = self._settings.part_bytes
-        try:
-            if len(body) <= step:
-                await self._wire.call_wide("SET", laid, body, "PX", LAID_MS)
-                return laid, 0
-            # It ends by itself from its first byte on: between a part and its expiry this process can be killed.
-            await asyncio.gather(*self._wire.row(("HSET", laid, "0", b""), ("PEXPIRE", laid, LAID_MS)))
-            view, count = memoryview(body), 0
-            for start in range(0, len(body), step):
-                # One part at a time: a gigabyte must not stand twice in our memory.
-                await self._wire.call_wide("HSET", laid, str(count), bytes(view[start:start + step]))
-                await self._wire.call("PEXPIRE", laid, LAID_MS)
-                count += 1
-            return laid, count
-        except RedisError as error:
-            raise translated(error, f"store {len(body):,} bytes") from error
-
-    def gone(self, refs: Sequence[Ref]) -> None:
-        """Take out of this host's tier what the server has no longer."""
+    async def gone(self, refs: Sequence[Ref]) -> None:
+        """Take out of this host's memory what the server has no longer."""
         if self.tier is not None and refs:
             self.tier.take_out([ref.id for ref in refs])
+        await self.large.remove(refs)
 
     def at_hand(self, ref: Ref) -> Kept | None:
         """The object, if this host has it: no system call, and no turn of the event loop."""
         if self.tier is None or (kept := self.tier.body(ref.id, self._server_ms())) is None:
             return None
-        if self._settings.verify == "always" or ref not in self._verified:
+        if kept.filed:
+            if (kept := self.large.at_hand(ref, kept)) is None:
+                self.tier.take_out([ref.id])  # moved to the disk, or gone
+                return None
+            known = True  # by the stamp of its file
+        else:
+            known = ref in self._verified
+        if self._settings.verify == "always" or not known:
             if not is_of(ref, kept.media_type, kept.body):
-                self.tier.take_out([ref.id])  # the server has it whole
+                self.tier.take_out([ref.id])  # the server has it whole, or it is looked for anew
                 return None
             self._is_verified(ref)
         return kept
@@ -251,27 +275,22 @@ class Objects:
             case "damaged":
                 raise IntegrityError(ref, "its record is damaged")
             case _:
-                body = found.body if found.body is not None else await self._parts(ref, found.parts, found.size)
+                _meta(ref, found.meta)  # not part of what is hashed: looked at by itself
+        if found.body is None:
+            return await self.large.had(ref, found, since)
         if self._settings.verify == "always" or ref not in self._verified:
-            right = await asyncio.to_thread(ref_of, found.media_type, body) if found.size > 1 << 20 else ref_of(found.media_type, body)
-            if right != ref:
-                raise IntegrityError(ref, f"{len(body):,} bytes that are {right}")
+            if not is_of(ref, found.media_type, found.body):
+                raise IntegrityError(ref, f"{len(found.body):,} bytes that are {ref_of(found.media_type, found.body)}")
             self._is_verified(ref)
-        _meta(ref, found.meta)  # not part of what is hashed: looked at by itself
         if self.tier is not None:
-            self.tier.keep_body(ref.id, found.media_type, body, found.meta, found.expires, self._server_ms(), since)
-        return Kept(found.media_type, body, found.meta)
+            self.tier.keep_body(ref.id, found.media_type, found.body, found.meta, found.expires, self._server_ms(), since)
+        return Kept(found.media_type, found.body, found.meta)
 
-    async def _parts(self, ref: Ref, count: int, size: int) -> bytes:
-        whole = bytearray()
-        for part in range(count):
-            piece = await self._wire.call_wide("HGET", self._keys.body(ref), str(part))
-            if piece is None:
-                raise ObjectLost(ref, "a part of its body is gone")
-            whole += piece
-        if len(whole) != size:
-            raise IntegrityError(ref, f"{len(whole):,} bytes where the record says {size:,}")
-        return bytes(whole)
+    async def there(self, ref: Ref) -> bool:
+        """Whether it can be had."""
+        if (tier := self.tier) is not None and tier.readable and (kept := tier.body(ref.id, self._server_ms())) is not None:
+            return not kept.filed or self.large.has(ref.id)
+        return await self.large.there(ref)
 
     async def describe(self, refs: Sequence[Ref], now_ms: int) -> list[MemoryObject | None]:
         """Records, in one round trip; None where there is none, it has expired, or is damaged."""
@@ -312,6 +331,7 @@ class Objects:
             for start in range(0, len(refs), 32):
                 swept = await scripts.sweep(self._wire, self._keys, shard, refs[start:start + 32], who=who, note=b"{}")
                 removed += swept[0] if swept else 0
+            await self.large.remove(refs)
         return removed
 
 

@@ -8,7 +8,7 @@ uses any more is overtaken in the end. `put` and `touch` write the ranks, `evict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from memgang.errors import StoreFull
 from memgang.model import Ref
@@ -34,7 +34,7 @@ async def refs_of(wire: Wire, index: str, members: Sequence[bytes]) -> list[Ref]
 class Room:
     """The room of one space. With several shards a shard may hold what the others, when last asked, did not."""
 
-    def __init__(self, wire: Wire, keys: Keys, budget: int, evicted: Callable[[list[Ref]], None] = lambda refs: None) -> None:
+    def __init__(self, wire: Wire, keys: Keys, budget: int, evicted: Callable[[list[Ref]], Awaitable[None]]) -> None:
         self._wire, self._keys, self._budget, self._evicted = wire, keys, budget, evicted
         self._used: dict[int, int] = {}  # by shard, where there are several
 
@@ -78,7 +78,7 @@ class Room:
             gone, protected, victims = await scripts.evict(
                 self._wire, self._keys, shard, await refs_of(self._wire, self._keys.at(shard, "r"), page), who=EVICTOR,
                 note=b"{}", needed=needed - freed)
-            self._evicted(victims)
+            await self._evicted(victims)
             freed += gone
             spared[shard] += protected
         await self.measure()

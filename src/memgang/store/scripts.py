@@ -79,7 +79,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What `get` answers when the object is there. ``body`` is None where it lies in ``parts``."""
+    """What `get` answers when the object is there.
+
+    ``body`` is None where it is to be fetched: in so many ``parts`` (0: piece by piece), or (-1) it is not at the server:
+    ``host`` is where it was put.
+    """
 
     media_type: str
     size: int
@@ -88,6 +92,7 @@ class Body:
     cost_s: float
     body: bytes | None
     parts: int
+    host: str = ""
 
 
 def _number(reply: bytes | int | str) -> int:
@@ -244,10 +249,10 @@ def beat_command(keys: Keys, call: str, *, who: str, owner: str, fence: int, lea
 
 def put_command(
     keys: Keys, ref: Ref, *, who: str, note: bytes, op: str, media_type: str, size: int,
-    how: Literal["inline", "laid"], what: bytes | int, ttl_ms: int, cost_s: float, limit: int,
+    how: Literal["inline", "laid", "host"], what: bytes | int | str, ttl_ms: int, cost_s: float, limit: int,
     guard_ms: int, keep: bool, call: str, meta: bytes, parents: Sequence[Ref], laid: str = "",
 ) -> Command:
-    """The put of an object whose bytes come along or have been laid, as a command."""
+    """The put of an object whose bytes come along, have been laid, or are in a file of this host, as a command."""
     shard = keys.shard_of(ref.id)
     return ("EVALSHA", _sources()["put"][1], 8,
             *keys.head(shard), keys.record(ref), keys.body(ref), laid or keys.laid(ref, "none"),
@@ -276,9 +281,12 @@ async def put(wire: Wire, command: Command, ref: Ref, size: int, sent: asyncio.F
             raise _surprise("put", reply)
 
 
-async def get(wire: Wire, keys: Keys, ref: Ref) -> Body | Literal["absent", "expired", "lost", "damaged"]:
-    """A body by the server's clock, or why there is none."""
-    command: Command = ("EVALSHA", _sources()["get"][1], 4, *keys.head(keys.shard_of(ref.id)), keys.record(ref), keys.body(ref), "", "")
+async def get(
+    wire: Wire, keys: Keys, ref: Ref, inline_max: int = 1 << 20,
+) -> Body | Literal["absent", "expired", "lost", "damaged"]:
+    """A body by the server's clock, or why there is none. What is larger than ``inline_max`` does not come along."""
+    command: Command = ("EVALSHA", _sources()["get"][1], 4, *keys.head(keys.shard_of(ref.id)), keys.record(ref), keys.body(ref),
+                        "", "", inline_max)
     reply = await _answer(wire, "get", command, wire.read(ref, *command))
     try:
         return _body(reply)
@@ -292,6 +300,8 @@ def _body(reply: list[Any]) -> Body | Literal["absent", "expired", "lost"]:
             return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), body, 0)
         case [b"parts", kind, size, expires, meta, cost, parts]:
             return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), None, int(parts))
+        case [b"elsewhere", kind, size, expires, meta, cost, host]:
+            return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), None, -1, host.decode())
         case [b"absent"]:
             return "absent"
         case [b"expired"]:

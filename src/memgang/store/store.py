@@ -27,6 +27,7 @@ from memgang.store.check import check
 from memgang.store.events import EventLog
 from memgang.store.janitor import keep_house
 from memgang.store.keys import STORE_ID, Keys, check_space
+from memgang.store.large import Large
 from memgang.store.objects import Objects
 from memgang.store.replies import pairs, translated
 from memgang.store.sealer import keep_sealing, seal_last
@@ -125,25 +126,40 @@ class Store:
         self.keys = Keys(space, int(shards), bytes(secret))
         self.log = EventLog(self.wire, self.keys, flush_ms=self.settings.flush_ms, flush_events=self.settings.flush_events)
         if self.settings.host_tier != "off":
-            # By its address: all who reach the server by it are in one tier also when it has lost its data, some of them
-            # have seen that, and some have come since.
-            place = digest(f"{socket.gethostname()} {self.address.url}".encode())
             self.home = await asyncio.to_thread(
-                host.enter, place, space, base=self.settings.host_dir, bytes_max=self.settings.host_bytes)
+                host.enter, self._place(), space, base=self.settings.host_dir, bytes_max=self.settings.host_bytes)
         self.tier = self.home.tier if self.home is not None else None
         if self.home is not None:
             await asyncio.to_thread(self.log.keep_in, self.home.rings)
-        self.objects = Objects(self.wire, self.keys, self.settings, self.log.server_ms, self.tier)
+        self.large = self._large()
+        self.objects = Objects(self.wire, self.keys, self.settings, self.log.server_ms, self.large, self.tier)
         self.beats = Beats(self.sync_client, self.keys, lease_ms=self.settings.lease_ms, beat_ms=self.settings.beat_ms)
         await asyncio.gather(scripts.load(self.wire), self.log.measure_offset())
         if self.tier is not None:
-            self._tail = host.Tail(self.tier, self.sync_client, self.keys)
+            self._tail = host.Tail(self.tier, self.sync_client, self.keys, self.large.files.drop_copies)
             await asyncio.to_thread(self._tail.begun, 1.0)
         self._janitor = asyncio.create_task(keep_house(
             self.wire, self.keys, self.objects, self.log, self.settings, self.home.rings if self.home is not None else None))
         self.seals = SealFile(self.settings, space)
         if self.settings.seal:
             self._sealer = asyncio.create_task(keep_sealing(self.wire, self.keys, self.settings))
+
+    def _place(self) -> str:
+        """What the tier goes by. By the server's address: all who reach it by that are in one tier also when it has lost its
+        data, some of them have seen that, and some have come since."""
+        return digest(f"{socket.gethostname()} {self.address.url}".encode())
+
+    def _large(self) -> Large:
+        # Also without a tier: what is only in files of this host can still be read.
+        folder = host.place(self._place(), self.settings.space, self.settings.host_dir)
+        files = host.Files(
+            host.files_of(folder), self.settings.state_dir.expanduser() / "files" / folder.name,
+            folder / "files" if self.tier is not None else None, self.settings.host_files_bytes)
+        placement = self.settings.placement
+        if placement == "auto":
+            placement = "host" if self._lodging is not None else "network"
+        return Large(self.wire, self.keys, self.settings, self.log.server_ms, files, self.tier,
+                     placement if self.tier is not None else "network")
 
     async def erase(self) -> None:
         """Remove every key of the space. For spaces that were made for one job; nobody else may be in it.
@@ -166,6 +182,7 @@ class Store:
                 await self.wire.call("UNLINK", *own[start:start + 1000])
         if self.tier is not None:
             self.tier.clear({})
+        await asyncio.to_thread(self.large.files.clear)
         await self.wire.call("UNLINK", Keys.config(self.keys.space), Keys.janitor(self.keys.space),
                              Keys.sealer(self.keys.space), Keys.sealed(self.keys.space))
 
@@ -239,7 +256,7 @@ class Store:
         if self._tail is not None:
             await asyncio.to_thread(self._tail.close)
         if self.home is not None:
-            await asyncio.to_thread(self.home.leave)
+            await asyncio.to_thread(self.home.leave, self.large.files.leave if hasattr(self, "large") else lambda: None)
         self.watch.close()
         await self.wakeups.aclose()
         await self.wire.aclose()

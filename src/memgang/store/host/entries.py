@@ -1,6 +1,7 @@
 """What lies in a tier, and how: an LMDB environment with its parts. Nothing here decides what may be kept or read.
 
-    body     id -> head, media type, meta, bytes             answer   = call key -> an answer
+    body     id -> head, media type, meta, bytes;            answer   = call key -> an answer
+             of a large one, the stamp of its file
     mark     what was taken out of late                      age      number -> key, so that the oldest can go
     fact     counters, and how far the log was read
 """
@@ -22,7 +23,8 @@ from memgang.store.house import allocate
 
 TABLE_BYTES = 128 << 10  # of the readers' table: 64 for each of about 2,000
 HIGH, LOW = 0.60, 0.45  # of the map: LMDB needs room to copy pages while it writes
-_HEAD = struct.Struct("=QqqHH")  # age, expires (ms of the server; 0: never), span (ms from then to its end), length of type, of meta
+# age, expires (ms of the server; 0: never), span (ms from then to its end), length of type, of meta, whether it is in a file
+_HEAD = struct.Struct("=QqqHHB")
 _OLD = struct.Struct("=Q")  # the first field of it
 _NUMBER = struct.Struct(">Q")  # in the order of its bytes
 _MARK = struct.Struct("=dQd")
@@ -30,11 +32,12 @@ _STEPPED_MS = 1000  # further ahead than it was given for: the server's clock ha
 
 
 class Kept(NamedTuple):
-    """A body as it is kept."""
+    """A body as it is kept: itself, or (as `filed`) the stamp of the file it is in."""
 
     media_type: str
-    body: bytes
+    body: bytes | memoryview
     meta: bytes
+    filed: bool = False
 
     @property
     def place(self) -> float | None:
@@ -102,19 +105,20 @@ def span_of(expires: int, now_ms: int) -> int:
     return max(expires - now_ms, 0) if expires else 0
 
 
-def packed_body(media_type: str, body: bytes, meta: bytes, expires: int, now_ms: int) -> bytes:
+def packed_body(kept: Kept, expires: int, now_ms: int) -> bytes:
     """A body with its head; its age is filled in when it is written."""
-    kind = media_type.encode()
-    return b"".join((_HEAD.pack(0, expires, span_of(expires, now_ms), len(kind), len(meta)), kind, meta, body))
+    kind = kept.media_type.encode()
+    head = _HEAD.pack(0, expires, span_of(expires, now_ms), len(kind), len(kept.meta), kept.filed)
+    return b"".join((head, kind, kept.meta, kept.body))
 
 
 def kept(raw: bytes, now_ms: int) -> Kept | None:
     """The body, if it has not expired by the server's clock."""
-    _, expires, span, kind, meta = _HEAD.unpack_from(raw)
+    _, expires, span, kind, meta, filed = _HEAD.unpack_from(raw)
     if _over(expires, span, now_ms):
         return None
     at = _HEAD.size
-    return Kept(raw[at:at + kind].decode(), raw[at + kind + meta:], raw[at + kind:at + kind + meta])
+    return Kept(raw[at:at + kind].decode(), raw[at + kind + meta:], raw[at + kind:at + kind + meta], bool(filed))
 
 
 def _over(expires: int, span: int, now_ms: int) -> bool:

@@ -2,12 +2,14 @@
 
     <base>/memgang-<uid>/<server>-<space>.door    held while somebody comes or goes
                         /<server>-<space>.in      held, shared, by every process that is in
-                        /<server>-<space>/        the tier itself; 0700
+                        /<server>-<space>/        the tier itself; 0700. Large bodies that the server has too: files/
+                        /<server>-<space>.files/  large bodies that only this host has; the last one out moves them to the disk
                         /<server>-<space>.ring/   events of processes, see ring.py; there until they are written
 
 The kernel frees the lock of a process that was killed, so nobody has to be counted; and what lies there while
 nobody is in is worth nothing: it is wiped by the next who comes, or by whoever comes to another tier beside it.
-Nothing is left to be trusted from an earlier time, another boot, or before the server lost its data.
+Nothing is left to be trusted from an earlier time, another boot, or before the server lost its data. Large bodies stay, and are
+hashed before anybody is given them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the place is the point; what l
 DOOR_S = 5.0
 SHARE = 0.25  # of what is free there
 MOST_BYTES = 1 << 30
+FORM = 2  # of what is written in a tier
 LEAST_BYTES = 8 << 20  # less is not worth its trouble
 
 
@@ -50,8 +53,8 @@ class Home:
         """Where events wait to be written. Not in the tier: they outlive everybody who is in."""
         return self.folder.with_name(self.folder.name + ".ring")
 
-    def leave(self) -> None:
-        """One guest less; the last process out removes the tier. Never raises."""
+    def leave(self, last: Callable[[], None] = lambda: None) -> None:
+        """One guest less; the last process out removes the tier, and does ``last`` before anybody else comes. Never raises."""
         with _guard:
             self.guests -= 1
             if self.guests or _homes.get(self.folder) is not self:
@@ -60,6 +63,7 @@ class Home:
             self.tier.close()
             with contextlib.suppress(StoreUnavailable, OSError), _door(self.folder):
                 if try_lock(self.lock):
+                    last()
                     shutil.rmtree(self.folder, ignore_errors=True)
                     for end in (".in", ".door"):
                         self.folder.with_name(self.folder.name + end).unlink(missing_ok=True)
@@ -70,17 +74,26 @@ _homes: dict[Path, Home] = {}
 _guard = threading.RLock()
 
 
+def place(server: str, space: str, base: Path | None) -> Path:
+    """Where the tier of this space lies. ``base`` None: shared memory where there is any, else the directory for temporary files."""
+    root = base or (SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
+    return root / f"memgang-{os.geteuid()}" / f"{server[:16]}-{space}"
+
+
+def files_of(folder: Path) -> Path:
+    """Where the large bodies lie that only this host has."""
+    return folder.with_name(folder.name + ".files")
+
+
 def enter(server: str, space: str, *, base: Path | None, bytes_max: int) -> Home | None:
     """Come in to the tier of this space on this server (any text that names it).
 
     None: there is no room for a tier, or no place that is ours alone; then every read asks the server.
 
-    ``base`` None: shared memory where there is any, else the directory for temporary files. ``bytes_max`` 0: 1 GiB;
-    in any case at most a quarter of what is free there.
+    ``base``: see `place`. ``bytes_max`` 0: 1 GiB; in any case at most a quarter of what is free there.
     """
-    root = base or (SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
-    mine = root / f"memgang-{os.geteuid()}"
-    folder = mine / f"{server[:16]}-{space}"
+    folder = place(server, space, base)
+    mine = folder.parent
     with _guard, contextlib.suppress(StoreUnavailable, OSError, ValueError, lmdb.Error):
         if (home := _homes.get(folder)) is not None:
             home.guests += 1
@@ -102,10 +115,13 @@ def enter(server: str, space: str, *, base: Path | None, bytes_max: int) -> Home
                 if not try_lock(lock, shared=True):
                     raise StoreUnavailable(f"{folder} is held by somebody who is not in it")
                 private_directory(folder)
-                # The first to come says how large it is, for all: in a smaller map there is nothing to be read.
+                # The first to come says how large it is, for all: in a smaller map there is nothing to be read. And in which
+                # form it is written: who knows another goes without.
                 if first:
-                    (folder / "size").write_text(str(size), encoding="ascii")
-                size = int((folder / "size").read_text("ascii"))
+                    (folder / "size").write_text(f"{size} {FORM}", encoding="ascii")
+                size, form = map(int, (folder / "size").read_text("ascii").split())
+                if form != FORM:
+                    raise StoreUnavailable(f"{folder} is written in form {form}, and read here in form {FORM}")
                 home = _homes[folder] = Home(Tier(folder, size), folder, lock)
             except BaseException:
                 close_lock(lock)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lmdb
@@ -38,8 +38,11 @@ assert EVERY_S * 3 < FRESH_S, "a look that comes a little late would make everyb
 class Tail:
     """The tail of one space's log, as one process of the host follows it. Lives as long as the Space."""
 
-    def __init__(self, tier: Tier, client: Callable[[], redis.Redis], keys: Keys) -> None:
-        self._tier, self._make, self._keys = tier, client, keys
+    def __init__(
+        self, tier: Tier, client: Callable[[], redis.Redis], keys: Keys, dropped: Callable[[Sequence[str] | None], None],
+    ) -> None:
+        """``dropped`` is told of bodies that were taken out, and (None) that all were: copies in files go as well."""
+        self._tier, self._make, self._keys, self._dropped = tier, client, keys, dropped
         self._lock: int | None = None
         self._mended = 0.0
         self._ended, self._looked = threading.Event(), threading.Event()
@@ -110,6 +113,7 @@ class Tail:
                     _lost(cursors[log], ends[log], pages[log], lasts[log]) for log in logs):
                 if not self._tier.clear(ends, server or b""):
                     return
+                self._dropped(None)
                 continue
             gone, more, new = _Gone(), False, dict[str, bytes]()
             for log, page in pages.items():
@@ -123,6 +127,7 @@ class Tail:
             if new:
                 self._tier.take_out(gone.bodies, gone.answers, overtaken=gone.overtaken, replaced=gone.replaced,
                                     cursors={log: seq for log, seq in cursors.items() if seq is not None}, lasts=new)
+                self._dropped(gone.bodies)
             if not more:
                 if not self._tier.flags.poisoned:
                     self._tier.flags.live = max(began, self._tier.flags.live)

@@ -72,7 +72,7 @@ class Tier:
         return not self.off and self.flags.good(time.monotonic(), FRESH_S)
 
     def body(self, ident: str, now_ms: int) -> Kept | None:
-        """The body with this id, if it is here and has not expired by the server's clock (``now_ms``)."""
+        """The body with this id, if it is here and has not expired by the server's clock (``now_ms``); of a large one, where it is."""
         if not self.readable:
             return None
         key = body_key(ident)
@@ -121,10 +121,12 @@ class Tier:
 
     # ── keeping ───────────────────────────────────────────────────────────────────────────────
 
-    def keep_body(self, ident: str, media_type: str, body: bytes, meta: bytes, expires: int, now_ms: int, since: float) -> None:
-        """Keep what the server was asked for, or given, at ``since`` (monotonic seconds)."""
+    def keep_body(
+        self, ident: str, media_type: str, body: bytes, meta: bytes, expires: int, now_ms: int, since: float, *, filed: bool = False,
+    ) -> None:
+        """Keep what the server was asked for, or given, at ``since`` (monotonic seconds). ``filed``: see `Kept`."""
         if len(body) <= BODY_MAX and self._takes(since):
-            self._waiting[body_key(ident)] = since, entries.packed_body(media_type, body, meta, expires, now_ms)
+            self._waiting[body_key(ident)] = since, entries.packed_body(Kept(media_type, body, meta, filed), expires, now_ms)
             self._schedule()
 
     def keep_answer(self, call: str, answer: Answered, now_ms: int, since: float) -> None:
