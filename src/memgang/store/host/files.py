@@ -46,7 +46,8 @@ class Files:
         self.copies = Shelf(copies) if copies is not None else None
         self._limit = limit
         self._headroom, self._looked = 0, -LOOKED_S
-        self._maps: weakref.WeakValueDictionary[str, mmap.mmap] = weakref.WeakValueDictionary()
+        # By their stamps: under one name there can be another file by now.
+        self._maps: weakref.WeakValueDictionary[Stamp, mmap.mmap] = weakref.WeakValueDictionary()
 
     @property
     def shelves(self) -> list[Shelf]:
@@ -132,7 +133,7 @@ class Files:
 
     def mapped(self, ident: str, stamp: Stamp) -> memoryview | None:
         """The file with this stamp, mapped: it is what it was when its bytes were hashed."""
-        held = self._maps.get(ident)
+        held = self._maps.get(stamp)
         for shelf in self.shelves:
             path = shelf.path(ident)
             if held is not None:
@@ -140,7 +141,7 @@ class Files:
                     if Stamp.of(os.stat(path, follow_symlinks=False)) == stamp:
                         return memoryview(held)
             elif (found := self._find(shelf, ident)) is not None and found.stamp == stamp:
-                return self._shared(ident, found)
+                return self._shared(found)
         return None
 
     def find(self, ref: Ref, media_type: str) -> Sealed | None:
@@ -154,7 +155,7 @@ class Files:
             if found is None:
                 continue
             if is_of(ref, media_type, found.view):
-                self._shared(ref.id, found)
+                self._shared(found)
                 return found
             self.put_aside(shelf, ref.id, found.stamp)
         return None
@@ -176,10 +177,10 @@ class Files:
             hint = ": every large body in use takes one; let go of values, or raise `ulimit -n`" if error.errno == errno.EMFILE else ""
             raise StoreUnavailable(f"{shelf.path(ident)} cannot be mapped: {error.strerror}{hint}") from error
 
-    def _shared(self, ident: str, found: Sealed) -> memoryview:
+    def _shared(self, found: Sealed) -> memoryview:
         """So that all who have it in this process have one mapping, and one descriptor."""
         assert isinstance(found.view.obj, mmap.mmap)
-        self._maps[ident] = found.view.obj
+        self._maps[found.stamp] = found.view.obj
         return found.view
 
     # ── giving way ────────────────────────────────────────────────────────────────────────────

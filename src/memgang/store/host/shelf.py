@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from memgang.store.process import fresh
 
 LOCK_S = 1.0  # who puts waits so long for who removes; longer than a round trip takes
 COUNTED_S = 1.0  # between two countings of what lies here
-ID_CHARACTERS = 32
+_ID = re.compile(r"[a-z2-7]{32}")
 
 
 class Laid(NamedTuple):
@@ -181,7 +182,7 @@ class Shelf:
                 for entry in _entries(directory.path):
                     with contextlib.suppress(OSError):
                         about = entry.stat(follow_symlinks=False)
-                        if len(entry.name) == ID_CHARACTERS:
+                        if _ID.fullmatch(entry.name):
                             yield Item(entry.name, about.st_blocks * 512, about.st_mtime)
 
     def used(self) -> int:
