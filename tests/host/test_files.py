@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import random
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from memgang.codec import Encoded, ref_of
+from memgang.codec import Encoded, Hashing, ref_of
 from memgang.errors import StoreFull, StoreUnavailable
 from memgang.model import Ref
 from memgang.store.host import Files, Stamp, sealed, shelf
@@ -74,10 +75,11 @@ def test_a_body_of_any_size_is_mapped_as_it_was_put(files: Files, size: int) -> 
     assert os.stat(files.ours.path(ref.id)).st_mode & 0o777 == 0o400
 
 
-def test_what_is_hashed_is_what_is_written_while_the_value_changes(files: Files) -> None:
+@pytest.mark.parametrize("pieces", [1, 12])
+def test_what_is_hashed_is_what_is_written_while_the_value_changes(files: Files, pieces: int) -> None:
     """An array that is written to in the middle of it is stored as something, and under the reference of that."""
     files = Files(files.ours.root, files.spilled.root, None, 1 << 30)
-    numbers, ended = bytearray(12 * PIECE), threading.Event()
+    numbers, ended = bytearray(pieces * PIECE), threading.Event()
 
     def scribble() -> None:
         while not ended.is_set():
@@ -87,13 +89,36 @@ def test_what_is_hashed_is_what_is_written_while_the_value_changes(files: Files)
     writer = threading.Thread(target=scribble)
     writer.start()
     try:
-        for _ in range(5):
+        for _ in range(60 // pieces):
             ref, stamp = put(files, Encoded(BYTES, memoryview(numbers)))
             view = files.mapped(ref.id, stamp)
             assert view is not None and ref_of(BYTES, view) == ref
     finally:
         ended.set()
         writer.join()
+
+
+def test_a_piece_is_hashed_before_its_room_is_used_for_another(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that hashes is late: the third piece waits for it, and does not take the place of the first."""
+    files = Files(files.ours.root, files.spilled.root, None, 1 << 30)
+    written, late, real_add, real_write, calls = threading.Event(), [True], Hashing.add, os.write, [0]
+
+    def add(self: Hashing, piece: Any) -> None:
+        if len(piece) == PIECE and late:
+            late.pop()
+            written.wait(0.5)  # as long as it has not been written over, nobody sets it
+        real_add(self, piece)
+
+    def write(fd: int, piece: Any) -> int:
+        calls[0] += len(piece) == PIECE
+        if calls[0] == 3:
+            written.set()
+        return real_write(fd, piece)
+
+    monkeypatch.setattr(Hashing, "add", add)
+    monkeypatch.setattr(os, "write", write)
+    numbers = bytearray(random.Random(3).randbytes(6 * PIECE))
+    assert put(files, Encoded(BYTES, memoryview(numbers)))[0] == ref_of(BYTES, bytes(numbers))
 
 
 def test_without_nameless_files_a_body_is_stored_all_the_same(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +178,16 @@ def test_a_flipped_bit_is_seen_wherever_it_is(files: Files, spilled: bool) -> No
         assert files.find(ref, BYTES) is None and not files.has(ref.id), n
         home.path(ref.id).write_bytes(whole)
         home.path(ref.id).chmod(0o400)
+
+
+def test_what_has_replaced_a_damaged_file_is_not_put_aside(files: Files) -> None:
+    """Two find the damage; one of them is late, and somebody has put the same anew."""
+    ref, stamp = put(files, value(70_000))
+    damage(files.ours.path(ref.id))
+    damaged = Stamp.of(os.stat(files.ours.path(ref.id)))
+    put(files, value(70_000))
+    files.put_aside(files.ours, ref.id, damaged)
+    assert files.find(ref, BYTES) is not None
 
 
 @pytest.mark.parametrize("how", ["shorter", "empty", "writable", "link", "directory", "gone"])
@@ -233,6 +268,34 @@ def test_who_puts_does_not_wait_for_ever(files: Files, monkeypatch: pytest.Monke
         assert alone
         assert put(files, value(70_000))[0] == ref
     assert not files.ours.path(ref.id).exists() and files.spilled.path(ref.id).exists()
+
+
+def test_a_shelf_that_is_cleared_meanwhile_is_made_anew(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of a directory that has been removed locks nothing: it is taken again, in the new one."""
+    real, calls = fcntl.flock, [0]
+
+    def flock(fd: int, how: int) -> None:
+        calls[0] += 1
+        if calls[0] == 1:
+            files.clear()
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    files.ours.make()
+    laid = files.ours.lay(value(70_000))
+    with files.alone(laid.ref.id) as shelves:
+        assert shelves is None and files.has(laid.ref.id)
+    laid.done()
+
+
+def test_a_place_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    """Others may write to it: what lies there could be replaced."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name, why in (("open", "others may write"), ("link", "symbolic link")):
+        with pytest.raises(StoreUnavailable, match=why):
+            Shelf(tmp_path / name).lay(value(70_000))
 
 
 def test_what_is_mapped_is_taken_away_and_counted_until_nobody_has_it(files: Files) -> None:

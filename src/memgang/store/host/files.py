@@ -96,7 +96,7 @@ class Files:
         """A draft for a copy of what the server has; None where there is no room for one."""
         if self.copies is None or not self._room(self.copies, size):
             return None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreUnavailable):
             self.copies.make()
             return draft(self.copies)
         return None
@@ -197,7 +197,7 @@ class Files:
         for item in sorted(self.ours.items(), key=lambda item: item.made):
             if left <= down_to:
                 break
-            with contextlib.suppress(OSError, Busy):
+            with contextlib.suppress(OSError, StoreUnavailable, Busy):
                 self._move(item.ident)
                 left -= item.size
 

@@ -27,6 +27,7 @@ from typing import NamedTuple
 from memgang.codec import Encoded
 from memgang.model import Ref
 from memgang.store.host.sealed import Draft, Sealed, Stamp, mapped, unlinked
+from memgang.store.house import private_directory
 from memgang.store.process import fresh
 
 LOCK_S = 1.0  # who puts waits so long for who removes; longer than a round trip takes
@@ -75,8 +76,8 @@ class Shelf:
         """Write a value, and give it its name; see `publish`.
 
         Raises:
-            OSError: there is no room, or no such place.
-            Busy.
+                OSError: there is no room, or no such place.
+            Busy, StoreUnavailable: the place is held, or not ours.
         """
         self.make()
         draft = Draft(self.root, value.media_type, value.size)
@@ -88,8 +89,8 @@ class Shelf:
             draft.close()
 
     def make(self) -> None:
-        """Make the root, for its owner only."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the root, for its owner only. StoreUnavailable: there is one that is not ours alone."""
+        private_directory(self.root)
 
     def publish(self, draft: Draft, ref: Ref, known: Stamp | None = None) -> Laid:
         """Give a sealed draft its name, or take the file that has it: where it is ``known`` by its stamp, or holds the same.
@@ -196,8 +197,15 @@ class Shelf:
         ends = time.monotonic() + patience_s
         directory = self.path(ident).parent
         while True:
-            with contextlib.suppress(FileExistsError):
+            try:
                 directory.mkdir(mode=0o700)
+            except FileExistsError:
+                pass
+            except FileNotFoundError:
+                if not shared:
+                    raise
+                self.make()  # it was taken away since
+                continue
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
