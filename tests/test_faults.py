@@ -700,7 +700,7 @@ async def test_a_large_body_ends_by_itself_from_its_first_byte_on(
     opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The writer dies between a part and its expiry: what was laid is gone in a minute, not there for ever."""
-    async with opened(part_bytes=1 << 20) as space:
+    async with opened(part_bytes=1 << 20, placement="network") as space:
         wire = space.store.wire
         real = wire.call_wide
 

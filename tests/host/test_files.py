@@ -407,6 +407,31 @@ def test_above_the_high_water_the_oldest_go_to_the_disk(files: Files) -> None:
         assert not (files.ours.path(ref.id).exists() and files.spilled.path(ref.id).exists())
 
 
+def test_what_is_on_its_way_to_the_disk_is_removed_by_nobody(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who would take it for one without a record removes one of two, and the other comes after."""
+    ref, _ = put(files, value(100_000))
+    seen, real = [], sealed.Draft.fill
+
+    def fill(self: sealed.Draft, what: Encoded) -> None:
+        with files.alone(ref.id) as shelves:
+            seen.append(shelves)
+        real(self, what)
+
+    monkeypatch.setattr(sealed.Draft, "fill", fill)
+    files.spill()
+    assert seen == [None] and files.spilled.path(ref.id).exists()
+
+
+def test_one_of_a_host_keeps_house_at_a_time(files: Files) -> None:
+    """Another finds nothing to do, until that one is done or dead."""
+    ref, _ = put(files, value(70_000))
+    fd = os.open(files.ours.root, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert files.tidy() == []
+    os.close(fd)
+    assert files.tidy() == [ref.id]
+
+
 @pytest.mark.catalogue("A15")
 def test_a_full_file_system_spills_and_then_refuses(tmpfs: Path) -> None:
     """8 MB filled to the last page by bodies of all sizes: no signal, no half body, and the refusal says where there is no room."""

@@ -24,6 +24,7 @@ from memgang.store.host import Files
 from memgang.store.host import files as filed
 from memgang.store.host import home as homes
 from memgang.store.house import close_lock
+from memgang.store.keys import STORE_ID
 from tests.gates import until
 from tests.host.test_files import damage
 
@@ -121,6 +122,20 @@ async def test_a_large_answer_is_recalled_by_another_without_the_server(opened: 
         before = other.store.wire.commands
         again = await other.once(grid, ttl="1h", version="1")(7)
         assert other.store.wire.commands == before and np.array_equal(first, again) and not first.flags.writeable
+
+
+async def test_a_large_answer_is_as_it_was_when_it_was_given(opened: Opened) -> None:
+    """Also for who computed it, whatever becomes of the array."""
+    np = pytest.importorskip("numpy")
+    array = np.ones(LARGE // 8)
+
+    async def work() -> Any:
+        return array
+
+    async with opened() as space:
+        recalled = await space.recall(memgang.Call("function", "test:work", "1", {}), work)
+        array[:] = 2
+        assert (await recalled.value() == 1).all() and recalled.how == "computed"
 
 
 async def test_a_blocking_reader_maps_it_in_its_own_thread(opened: Opened) -> None:
@@ -259,6 +274,15 @@ async def test_what_another_host_forgets_loses_its_copy_here(opened: Opened, tmp
         assert lying(reader) == 1
         await writer.forget(ref)
         await gone(reader)
+
+
+async def test_when_the_server_has_lost_its_data_the_copies_go(alone: Opened) -> None:
+    """Nobody is told that they are those of the data there is now."""
+    async with alone(placement="network", janitor_ms=3_600_000) as space:
+        await space.put(b"z" * LARGE)
+        assert lying(space) == 1
+        await space.store.wire.call("SET", STORE_ID, "another")
+        await gone(space)
 
 
 async def test_what_expires_leaves_no_file(opened: Opened) -> None:
@@ -456,6 +480,17 @@ async def test_moving_to_the_disk_goes_on_while_it_is_read(opened: Opened, monke
             return len(list(files_of(space).spilled.items())) >= 1 and files_of(space).ours.used() <= 4 * LARGE * filed.HIGH
 
         await until(moved)
+
+
+def test_a_tier_in_another_form_is_not_read(tmp_path: Path) -> None:
+    """As a newer or older MemGang on the same host writes it: who comes second goes without."""
+    home = homes.enter("server", "space", base=tmp_path, bytes_max=16 << 20)
+    assert home is not None
+    (home.folder / "size").write_text(f"{16 << 20} {homes.FORM + 1}")
+    homes._homes.clear()  # another process
+    assert homes.enter("server", "space", base=tmp_path, bytes_max=16 << 20) is None
+    homes._homes[home.folder] = home
+    home.leave()
 
 
 def test_the_shelves_of_killed_processes_are_found_by_the_next(tmp_path: Path) -> None:

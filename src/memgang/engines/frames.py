@@ -145,7 +145,8 @@ def _lowered(value: Any) -> Any:
     if kind.__module__.partition(".")[0] in ("numpy", "pyarrow") and kind.__name__ in ("ndarray", "Table"):
         from memgang import codec  # imported here: a worker that never sees an array does without
 
-        return _ext(_CODEC, _encode(list(codec.encode(value))))
+        stored = codec.encode(value)
+        return _ext(_CODEC, _encode([stored.media_type, stored.whole]))
     raise CodecError(f"a {kind.__module__}.{kind.__qualname__} cannot be sent to another process")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from memgang.codec import Encoded, decode
-from memgang.errors import ConfigError, IntegrityError, UnknownReference
+from memgang.errors import ConfigError
 from memgang.model import NO_USAGE, Call, Context, Ref, Usage, Work, current_work
 from memgang.store.events import note, spent
 from memgang.store.host import Kept
@@ -68,25 +68,15 @@ class Recalled:
     fetch: Callable[[Ref], Awaitable[Kept]] | None = None
     stale: bool = False  # its time to live had passed; a newer one is being computed
     validator: bytes = b""  # of what it was made from, where that can change
-    again: Callable[[], Awaitable[Recalled]] | None = None  # asks for the same once more
 
     async def value(self, type: Any = None) -> Any:
-        """The answer itself, decoded afresh for every caller.
-
-        Where it was lost since (the memory that held it went, or was found damaged), the call is asked for once more, which
-        computes it again; it was counted as a hit all the same.
-        """
+        """The answer itself, decoded afresh for every caller."""
         pos = self.pos
         if self.encoded is not None:
             kind, body = self.encoded.media_type, self.encoded.whole
         else:
             assert self.fetch is not None
-            try:
-                kept = await self.fetch(self.ref)
-            except (UnknownReference, IntegrityError):
-                if self.again is None:
-                    raise
-                return await replace(await self.again(), again=None).value(type)
+            kept = await self.fetch(self.ref)
             kind, body, pos = kept.media_type, kept.body, kept.place  # type: ignore[assignment]  # views decode as bytes do
         if (work := current_work.get()) is not None:
             work.read[self.ref] = pos

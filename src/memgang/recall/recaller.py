@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -116,8 +115,7 @@ class Recaller:
                 if joined:
                     self._told(order, "joined", result.ref, result.usage, joined)
                     result = Recalled(result.ref, "joined", result.usage, result.degraded, joined, result.pos,
-                                      result.encoded, self._store.objects.get, result.stale, result.validator,
-                                      functools.partial(self._again, order))
+                                      result.encoded, self._store.objects.get, result.stale, result.validator)
         if work is not None:
             self._count(work, order, result, (time.perf_counter() - started) * 1000)
         return result
@@ -129,7 +127,7 @@ class Recaller:
             return None
         now = self._store.log.server_ms()
         answer = tier.answer(order.key, now)
-        if answer is None or not tier.holds(answer.ref.id) or due(answer, order.terms, now):
+        if answer is None or not self._store.objects.held(answer.ref) or due(answer, order.terms, now):
             return None
         if order.check is not None and not (answer.validator and await order.check(answer.validator)):
             return None  # the server is told which answer is of no use any more
@@ -230,13 +228,7 @@ class Recaller:
         how: How = "joined" if order.waiting_s else "hit"
         self._told(order, how, answer.ref, answer.usage, answer.by)
         return Recalled(answer.ref, how, answer.usage, by=answer.by, fetch=self._store.objects.get, stale=stale,
-                        validator=answer.validator, again=functools.partial(self._again, order))
-
-    def _again(self, order: Order) -> Awaitable[Recalled]:
-        """For an answer whose object could not be had."""
-        return self.recall(
-            order.call, order.compute, context=order.context, terms=order.terms, kind=order.kind, pos=order.pos, tags=order.tags,
-            check=order.check, validate=order.validate, formed=Formed(order.canonical, order.key))
+                        validator=answer.validator)
 
     def _told(self, order: Order, how: How, ref: Ref, usage: Usage, by: str) -> None:
         """The event of a hit, with what it saved: what an agent alone would have spent on the whole call."""

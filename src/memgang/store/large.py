@@ -51,7 +51,6 @@ class Large:
         self.files, self.tier, self.placement = files, tier, placement
         self._host = ""
         self._next = 0  # of the files looked at
-        self._fetching: dict[str, asyncio.Future[None]] = {}
 
     @property
     def host(self) -> str:
@@ -146,7 +145,7 @@ class Large:
                              f"its {found.size:,} bytes were in the memory of this host, and nowhere else; they are there no more")
         if self.tier is None or found.size <= BODY_MAX:
             return Kept(found.media_type, await self._whole(ref, found), found.meta)
-        async with self._one_of_this_process(ref.id), self._one_of_this_host(ref.id, found.size):
+        async with self._one_of_this_host(ref.id, found.size):
             if (kept := await self._in_a_file(ref, found, since)) is not None:
                 return kept
             return await self._fetched(ref, found, since)
@@ -215,19 +214,8 @@ class Large:
         return body
 
     @contextlib.asynccontextmanager
-    async def _one_of_this_process(self, ident: str) -> AsyncIterator[None]:
-        while (other := self._fetching.get(ident)) is not None:
-            await asyncio.shield(other)
-        self._fetching[ident] = ended = asyncio.get_running_loop().create_future()
-        try:
-            yield
-        finally:
-            del self._fetching[ident]
-            ended.set_result(None)
-
-    @contextlib.asynccontextmanager
     async def _one_of_this_host(self, ident: str, size: int) -> AsyncIterator[None]:
-        """One process of the host fetches, the others wait and then find the file. The kernel lets them go on when it dies."""
+        """One of the host fetches, in whatever process; the others wait and then find the file. The kernel lets them go on when it dies."""
         assert self.tier is not None, "without a tier nothing is fetched for others"
         ends = time.monotonic() + self._settings.socket_timeout_s + size / SLOWEST
         fd, pause = None, 0.001
@@ -282,7 +270,9 @@ class Large:
         return len(orphans)
 
     async def there(self, ref: Ref) -> bool:
-        """Whether it can be had: its record is there, and its body at the server or here."""
-        record, body = await asyncio.gather(*self._wire.row(
-            ("EXISTS", self._keys.record(ref)), ("EXISTS", self._keys.body(ref))))
-        return bool(record) and (bool(body) or self.files.has(ref.id))
+        """Whether it can be had: its record is there, and its body at the server, or here and whole."""
+        kind, body = await asyncio.gather(*self._wire.row(
+            ("HGET", self._keys.record(ref), "type"), ("EXISTS", self._keys.body(ref))))
+        if kind is None or body:
+            return kind is not None
+        return self.files.has(ref.id) and await asyncio.to_thread(self.files.find, ref, kind.decode()) is not None

@@ -287,10 +287,17 @@ class Objects:
         return Kept(found.media_type, found.body, found.meta)
 
     async def there(self, ref: Ref) -> bool:
-        """Whether it can be had."""
-        if (tier := self.tier) is not None and tier.readable and (kept := tier.body(ref.id, self._server_ms())) is not None:
-            return not kept.filed or self.large.has(ref.id)
-        return await self.large.there(ref)
+        """Whether it can be had: what is only in a file of this host, and not as it was, is hashed."""
+        return (self.tier is not None and self.tier.readable and self.held(ref)) or await self.large.there(ref)
+
+    def held(self, ref: Ref) -> bool:
+        """Whether this host has it at hand, and will still have it in a moment."""
+        if self.tier is None or (kept := self.tier.body(ref.id, self._server_ms())) is None:
+            return False
+        if kept.filed and self.large.at_hand(ref, kept) is None:
+            self.tier.take_out([ref.id])
+            return False
+        return True
 
     async def describe(self, refs: Sequence[Ref], now_ms: int) -> list[MemoryObject | None]:
         """Records, in one round trip; None where there is none, it has expired, or is damaged."""
