@@ -182,7 +182,7 @@ def test_a_flipped_bit_is_seen_wherever_it_is(files: Files, spilled: bool) -> No
 
 def test_what_has_replaced_a_damaged_file_is_not_put_aside(files: Files) -> None:
     """Two find the damage; one of them is late, and somebody has put the same anew."""
-    ref, stamp = put(files, value(70_000))
+    ref, _ = put(files, value(70_000))
     damage(files.ours.path(ref.id))
     damaged = Stamp.of(os.stat(files.ours.path(ref.id)))
     put(files, value(70_000))
