@@ -136,6 +136,10 @@ class BlockingSpace:
         """See `Space.stats`."""
         return self._wait(self._space.stats())
 
+    def bytes_by_agent(self) -> dict[str, int]:
+        """See `Space.bytes_by_agent`."""
+        return self._wait(self._space.bytes_by_agent())
+
     def events(self, cursor: str = "", *, run: str | None = None) -> Iterator[Event]:
         """See `Space.events`; all that are there now."""
         async def all_of_them() -> list[Event]:

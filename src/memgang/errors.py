@@ -217,15 +217,19 @@ class CallTooLarge(TooLarge):
 
 
 class StoreFull(MemGangError):
-    """The space's budget or the server's memory is used up. Nothing was written."""
+    """The budget of the space or of an agent, or the server's memory, is used up. Nothing was written."""
 
     hint = "forget what is not needed, raise the budget, or give the server more memory"
 
-    def __init__(self, what: str, used: int, limit: int) -> None:
-        super().__init__(what, used, limit)
-        self.what, self.used, self.limit = what, used, limit
+    def __init__(self, what: str, used: int, limit: int, agent: str = "") -> None:
+        super().__init__(what, used, limit, agent)
+        self.what, self.used, self.limit, self.agent = what, used, limit, agent
+        if agent:
+            self.hint = "forget what this agent has written and nobody needs, or raise agent_budget_bytes"
 
     def __str__(self) -> str:
+        if self.agent:
+            return f"no room for {self.what}: agent {self.agent} has {self.used:,} of the {self.limit:,} bytes that each may have"
         if not self.limit:
             return f"no room for {self.what}: the server is out of memory"
         return f"no room for {self.what}: {self.used:,} of {self.limit:,} bytes are used"

@@ -89,6 +89,7 @@ class Settings:
     part_bytes: int = 16 * 1024 * 1024
     body_bytes_max: int = 512 * 1024 * 1024
     budget_bytes: int = 0  # of the space; 0: none
+    agent_budget_bytes: int = 0  # of what each agent was first to write in the space; 0: none
     verify: Literal["always", "once"] = "once"
 
     # The host tier: what processes of this host read without asking the server
@@ -141,7 +142,7 @@ class Settings:
                 f"inline_bytes_max={self.inline_bytes_max} must be between 0 and part_bytes={self.part_bytes}")
         if self.flush_events > 1_000:
             raise ConfigError(f"flush_events={self.flush_events} must be at most 1000: a batch is one log entry")
-        for name in ("budget_bytes", "host_bytes", "host_files_bytes"):
+        for name in ("budget_bytes", "agent_budget_bytes", "host_bytes", "host_files_bytes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be 0 (none) or more")
         for name, kind in get_type_hints(Settings).items():

@@ -42,7 +42,7 @@ def test_the_log_of_a_space_is_replayed_and_nothing_is_evicted(small: Memgang) -
     assert told["unlimited"]["hits"] == 4
     assert [b["budget_bytes"] for b in told["budgets"]] == [2000, 4000]
     for row in told["budgets"]:
-        assert [p["policy"] for p in row["policies"]] == ["LRU", "LFU", "FIFO", "S3-FIFO", "SIEVE", "GDSF", "GDSF spaced"]
+        assert [p["policy"] for p in row["policies"]] == ["LRU", "LFU", "FIFO", "S3-FIFO", "SIEVE", "GDSF plain", "GDSF"]
         assert all(p["hits"] + p["misses"] == 8 for p in row["policies"])
     assert {(p["hits"], p["seconds_share"]) for p in told["budgets"][1]["policies"]} == {(4, 1.0)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +69,7 @@ class Slow:
     def touch(self, thing: Thing, counts: bool) -> None:
         """A use."""
         total = sum(t.size for t in self.here)
-        if counts and (self.policy != "GDSF spaced" or self.evicted - thing.at >= total * 2 / 3):
+        if counts and (self.policy != "GDSF" or self.evicted - thing.at >= total):
             thing.uses += 1
         thing.used, thing.mark = self.moment, True
         self.rank(thing)
@@ -77,11 +78,13 @@ class Slow:
         """Write its rank, as of now."""
         cost, size = max(thing.cost, 0.001), max(thing.size, 1)
         thing.at = self.evicted
-        if self.policy == "GDSF":
+        if self.policy == "GDSF plain":
             thing.rank = self.clock + thing.uses * cost / size
-        if self.policy == "GDSF spaced":
-            thing.rank = self.clock + min(thing.uses, 4) * cost / size
-            self.clock += 0.001 * cost / size * thing.size / max(sum(t.size for t in self.here), 1)
+        if self.policy == "GDSF":
+            saved = min(thing.uses, 4) * cost / size
+            thing.rank = self.clock + saved * math.sqrt(saved)
+            once = cost / size * math.sqrt(cost / size)
+            self.clock += max(0.001 * once * thing.size / max(sum(t.size for t in self.here), 1), thing.rank * 2**-51)
 
     def choose(self) -> Thing:
         """Who goes next."""
@@ -95,7 +98,7 @@ class Slow:
             return line[at]
         orders: dict[str, Any] = {
             "FIFO": lambda t: t.came, "LRU": lambda t: t.used, "LFU": lambda t: (t.uses, t.used),
-            "GDSF": lambda t: (t.rank, t.key), "GDSF spaced": lambda t: (t.rank, t.key)}
+            "GDSF": lambda t: (t.rank, t.key), "GDSF plain": lambda t: (t.rank, t.key)}
         victim: Thing = min(self.here, key=orders[self.policy])
         if self.policy.startswith("GDSF"):
             self.clock = max(self.clock, victim.rank)

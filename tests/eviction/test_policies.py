@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tests.eviction.slowly import Op, slowly
 
 from memgang.eviction import POLICIES, Policy, replay
-from memgang.eviction.gdsf import COST_MIN_S, Gdsf
+from memgang.eviction.gdsf import Gdsf
 from memgang.eviction.history import History, Step
+from memgang.eviction.plain_gdsf import COST_MIN_S, PlainGdsf
 from memgang.eviction.s3fifo import S3Fifo
 from memgang.eviction.sieve import Sieve
-from memgang.eviction.spaced import SpacedGdsf
 from memgang.store.objects import COST_MIN_S as OF_THE_STORE
 
 EVERY = pytest.mark.parametrize("kind", POLICIES, ids=lambda kind: kind.name)
@@ -139,9 +139,9 @@ def test_s3_fifo_forgets_most_newcomers_and_knows_them_when_they_come_back() -> 
     assert "A" in policy and "B" in policy
 
 
-def test_gdsf_weighs_seconds_uses_and_bytes() -> None:
+def test_plain_gdsf_weighs_seconds_uses_and_bytes() -> None:
     """10 s in 10 bytes are worth as much as 1 s in 1 byte; two uses are worth two such; the clock overtakes old worth."""
-    policy = Gdsf(20)
+    policy = PlainGdsf(20)
     policy.put("large", 10, 10.0)  # rank 1
     policy.put("small", 1, 0.5)  # 0.5
     policy.put("used", 5, 5.0)  # 1
@@ -158,25 +158,42 @@ def test_what_took_no_time_counts_as_in_the_store() -> None:
 
 
 def test_a_burst_of_uses_is_one_use_and_a_use_apart_counts() -> None:
-    """Three objects of one worth: the one used again after the others were replaced outlives the one used ten times at once."""
-    policy = SpacedGdsf(3)
-    asked(policy, "ABB" + "B" * 10 + "C")
-    assert policy._uses["B"] == 1
+    """Room for four: the dear one outlives a whole turnover of cheap ones, and only its use after that is counted; to four."""
+    policy = Gdsf(4)
+    policy.put("dear", 1, 100.0)
+    for n in range(3):
+        policy.put(f"0 {n}", 1, 1.0)
+    for turn in range(1, 8):
+        for _ in range(9):
+            policy.use("dear")
+        assert policy._uses["dear"] == min(turn, 4)
+        for n in range(4):
+            policy.put(f"{turn} {n}", 1, 1.0)
 
-    assert asked(policy, "DE") == "AB"  # D and E replaced two of three
-    asked(policy, "C")
-    assert policy._uses["C"] == 2
-    assert asked(policy, "FG") == "DE" and "C" in policy
+
+def test_what_is_worth_more_stays_longer_than_in_proportion() -> None:
+    """Four times the worth is eight times the rank: it outlives four turnovers of the rest in the plain form, and seven here, for their clock creeps."""
+    outlived = {}
+    for kind in (PlainGdsf, Gdsf):
+        policy = kind(100)
+        policy.put("dear", 1, 4.0)
+        count = 0
+        while "dear" in policy:
+            count += 1
+            policy.put(f"{count:06d}", 1, 1.0)
+        outlived[kind.name] = count / 99 - 1  # turnovers behind the one that fills it
+    assert outlived["GDSF plain"] == pytest.approx(4, abs=0.1) and outlived["GDSF"] == pytest.approx(7, abs=0.1), outlived
 
 
-@given(keys=st.lists(st.integers(0, 12), max_size=300), room=st.integers(1, 8))
-def test_of_equal_objects_the_spaced_form_keeps_those_used_last(keys: list[int], room: int) -> None:
-    """Where nothing was used apart from its last use, its victims are those of LRU: the clock creeps with each use."""
-    spaced, lru = SpacedGdsf(room), POLICIES[0](room)
+@given(keys=st.lists(st.integers(0, 12), max_size=400), room=st.integers(1, 8), cost=st.sampled_from([0.0, 0.3, 1.0, 7e5]),
+       clock=st.sampled_from([0.0, 1.0, 1e9, 1e30]))
+def test_where_all_cost_the_same_it_is_lru(keys: list[int], room: int, cost: float, clock: float) -> None:
+    """The same victims in the same order, in a young space and in one whose clock is so far on that a whole worth vanishes beside it."""
+    ours, lru = Gdsf(room), POLICIES[0](room)
+    ours.clock = clock
     for key in keys:
-        assert do(spaced, ("ask", f"{key:02d}", 1, 1.0))[1] == do(lru, ("ask", f"{key:02d}", 1, 1.0))[1]
-        if any(uses > 1 for uses in spaced._uses.values()):
-            return
+        assert do(ours, ("ask", f"{key:02d}", 1, cost)) == do(lru, ("ask", f"{key:02d}", 1, cost))
+        assert max(ours._uses.values()) == 1
 
 
 @EVERY

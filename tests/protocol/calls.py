@@ -61,11 +61,11 @@ class Shard:
 
     def put(self, ident: str, who: str, op: str, body: str, ttl: int = 0, cost: str = "0.001", limit: int = 0,
             guard: int = 60_000, keep: bool = False, call: str = "", parents: str = "", how: str = "inline", size: int | None = None,
-            what: str | None = None, nonce: str = "none", meta: str = "{}", trust: int = 0) -> Request:
+            what: str | None = None, nonce: str = "none", meta: str = "{}", trust: int = 0, share: int = 0) -> Request:
         keys = (*self.head, self.record(ident), f"{self.at}b:{ident}", f"{self.at}b:{ident}:t:{nonce}", *self.indexes[2:])
         return Request("put", keys, (
             who, "", op, "text/plain", str(len(body) if size is None else size), how, body if what is None else what, str(ttl),
-            cost, str(limit), str(guard), "1" if keep else "0", str(trust), call, meta, parents))
+            cost, str(limit), str(guard), "1" if keep else "0", str(trust), call, meta, parents, str(share)))
 
     def get(self, ident: str) -> Request:
         return Request("get", (*self.head, self.record(ident), f"{self.at}b:{ident}"), ("", ""))
@@ -83,8 +83,8 @@ class Shard:
     def sweep(self, idents: Sequence[str], who: str = "janitor") -> Request:
         return Request("sweep", (*self.indexes, *(k for i in idents for k in self._three(i))), (who, ""))
 
-    def evict(self, idents: Sequence[str], need: int, who: str = "janitor") -> Request:
-        return Request("evict", (*self.indexes, *(k for i in idents for k in self._three(i))), (who, "", str(need)))
+    def evict(self, idents: Sequence[str], need: int, who: str = "janitor", of: str = "") -> Request:
+        return Request("evict", (*self.indexes, *(k for i in idents for k in self._three(i))), (who, "", str(need), of))
 
     def touch(self, inc: str, batch: int, reads: Sequence[tuple[str, int]], packed: str = "p", counters: str = '{"hits":1}') -> Request:
         keys = (self.at + "u", self.at + "h", self.at + "q", self.at + "r", *(self.record(i) for i, _ in reads))

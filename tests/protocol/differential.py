@@ -42,6 +42,9 @@ class Scenario:
                 self.state.db[request.keys[0]] = request.args[0]
                 self.replies.append(True)
                 continue
+            if request.script == "age":
+                self.replies.append(sum(self.state.without(request.keys[0], field) for field in request.args))
+                continue
             self.replies.append(model.apply(self.state, self.us, *request))
             if request.script == "drop":
                 self.seqs = dict.fromkeys(CALLS, 0)
@@ -53,7 +56,7 @@ class Scenario:
 
     @property
     def objects(self) -> list[Callable[[], Request]]:
-        return [self.put] * 6 + [self.lay] + [self.get] * 2 + [self.pin] * 2 + [self.forget] * 2 + [self.sweep] * 2 + [self.evict] * 2 + [
+        return [self.put] * 6 + [self.lay, self.age] + [self.get] * 2 + [self.pin] * 2 + [self.forget] * 2 + [self.sweep] * 2 + [self.evict] * 2 + [
             self.touch] * 2 + [self.name] * 4 + [self.kin]
 
     @property
@@ -165,12 +168,16 @@ class Scenario:
         return self.shard.put(
             ident, self.one(*WHO), self.op(), body, self.one(0, 500, 60_000), self.one("0.001", "2.5", "0.3333333333333333"),
             self.one(0, 0, 205, 1000), self.one(0, 1000, 60_000), self.random.random() < 0.2, self.one("", "c1"), parents, how, size, what,
-            meta=self.one("{}", '{"k":1}'), trust=self.one(0, 0, 2))
+            meta=self.one("{}", '{"k":1}'), trust=self.one(0, 0, 2), share=self.one(0, 0, 200, 215))
 
     def lay(self) -> Request:
         """A large body on its way, whole or not."""
         ident = self.one(*IDENTS[:2])
         return Request("lay", (f"{self.shard.at}b:{ident}:t:none",), (BODIES[ident][self.one(0, 0, 1):],))
+
+    def age(self) -> Request:
+        """A record becomes one of before uses and owners were counted."""
+        return Request("age", (self.shard.record(self.one(*IDENTS)),), ("seen", "uses"))
 
     def get(self) -> Request:
         return self.shard.get(self.one(*IDENTS))
@@ -189,10 +196,10 @@ class Scenario:
         return self.shard.sweep(self.some())
 
     def evict(self) -> Request:
-        return self.shard.evict(self.some(), self.one(0, 1, 10, 100_000))
+        return self.shard.evict(self.some(), self.one(0, 1, 10, 100_000), of=self.one("", "", *WHO))
 
     def touch(self) -> Request:
-        reads = [(i, self.one(1, 3)) for i in self.some()]
+        reads = [(i, self.one(1, 3, 9)) for i in self.some()]
         return self.shard.touch(self.one(*INCS), self.random.randrange(1, 6), reads, counters=self.one("{}", '{"hits":2,"reads":1}'))
 
     def name(self) -> Request:

@@ -3,12 +3,58 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
 from tests.protocol.keyspace import State, Texts, last, num, txt, union
 
 _MARK = re.compile(r"(\S+) (\S+) (\S+)\Z")
+
+
+class Standing:
+    """`standing` of the prelude: the totals that change with a rank."""
+
+    def __init__(self, s: State, K: Texts, agent: str) -> None:
+        h = s.db.get(K[1]) or {}
+        self.bytes, self.evicted, self.own = num(h.get("bytes")), num(h.get("evicted_bytes")), num(h.get(f"b:{agent}"))
+        self.clock = float(h.get("clock", 0))
+
+
+def worth(uses: int, seconds: float, size: int) -> float:
+    """`worth` of the prelude."""
+    saved = uses * seconds / max(size, 1)
+    return saved * math.sqrt(saved)
+
+
+def counted(h: dict[str, str]) -> int:
+    """`counted` of the prelude."""
+    if "uses" in h:
+        return int(h["uses"])
+    return 1 if "seen" in h else min(max(num(h.get("freq")), 1), 4)
+
+
+def again(t: Standing, uses: int, seen: str | None) -> int:
+    """`again` of the prelude."""
+    return min(uses + 1, 4) if t.evicted - num(seen) >= t.bytes else uses
+
+
+def ranked(s: State, ranks: str, ident: str, t: Standing, uses: int, seconds: float, size: int) -> None:
+    """`ranked` of the prelude."""
+    rank = t.clock + worth(uses, seconds, size)
+    s.zadd(ranks, rank, ident)
+    t.clock = t.clock + max(0.001 * worth(1, seconds, size) * size / max(t.bytes, 1), rank * 2.0**-51)
+
+
+def owner(writers: str | None) -> str:
+    """`owner` of the prelude."""
+    return (writers or "").split(" ")[0]
+
+
+def owes(s: State, K: Texts, agent: str, size: int) -> None:
+    """`owes` of the prelude."""
+    if size != 0 and s.incr(K[1], f"b:{agent}", size) == 0:
+        s.without(K[1], f"b:{agent}")
 
 
 def put(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
@@ -22,11 +68,11 @@ def put(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         return ["stored", "replay", num(h.get("expires"))]
     if old_size and int(old_size) != size:
         return ["conflict", int(old_size)]
-    limit = int(A[10])
-    totals = s.db.get(K[1]) or {}
-    used = num(totals.get("bytes"))
-    if not old_size and limit > 0 and used + size > limit:
-        return ["full", used, limit]
+    limit, share, t = int(A[10]), num(A[17]), Standing(s, K, A[1])
+    if not old_size and share > 0 and t.own + size > share:
+        return ["full", t.own, share, A[1]]
+    if not old_size and limit > 0 and t.bytes + size > limit:
+        return ["full", t.bytes, limit]
 
     if A[6] != "host" and K[4] not in s.db:
         if A[6] == "inline":
@@ -50,7 +96,7 @@ def put(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     new = {
         "type": A[4], "size": A[5], "op": A[3], "expires": str(fresh), "cost": txt(seconds), "keep": hold,
         "guard": str(now + int(A[11])), "guard_ms": A[11], "ttl": str(max(ttl, fresh - now) if fresh > 0 else 0),
-        "writers": union(h.get("writers"), A[1], 16), "trust": txt(max(num(h.get("trust")), num(A[13]))),
+        "seen": str(t.evicted), "writers": union(h.get("writers"), A[1], 16), "trust": txt(max(num(h.get("trust")), num(A[13]))),
     }
     place = num(h.get("more"))
     field: str | None = f"parents{place}" if place > 0 else "parents"
@@ -66,9 +112,11 @@ def put(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         new[field] = union(has, A[16], 127)
     if A[6] == "host":
         new["loc:" + A[7]] = str(now)
+    uses, unseen, first = counted(h), "seen" not in h, owner(h.get("writers"))
+    if uses > 1 and "uses" not in h:
+        new["uses"] = str(uses)
     if not old_size:
         new |= {"at": str(now), "call": A[14], "meta": A[15], "freq": "1"}
-    freq = num(h.get("freq"))
     s.hash(record).update(new)
     if not old_size:
         s.zadd(K[8], now, ident)
@@ -76,8 +124,14 @@ def put(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         s.zadd(K[6], fresh, ident)
     elif old_size:
         s.zrem(K[6], ident)
+    if not old_size:
+        t.bytes += size
+        owes(s, K, A[1], size)
+    elif unseen:
+        owes(s, K, first, size)
     if hold == "0":
-        s.zadd(K[7], float(totals.get("clock", 0)) + max(freq, 1) * seconds / max(size, 1), ident)
+        ranked(s, K[7], ident, t, uses, seconds, size)
+        s.hash(K[1])["clock"] = txt(t.clock)
     elif old_size:
         s.zrem(K[7], ident)
     if old_size:
@@ -125,13 +179,18 @@ def pin(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     return ["pinned", now + int(A[4])]
 
 
-def _remove(s: State, K: Texts, i: int, ident: str, size: str) -> None:
+def removed(s: State, K: Texts, i: int) -> None:
+    """`removed` of the prelude."""
+    h, ident = s.db[K[i]], last(K[i])
+    size = int(h["size"])
     s.unlink(K[i], K[i + 1], K[i + 2])
     s.zrem(K[3], ident)
     s.zrem(K[4], ident)
     s.zrem(K[5], ident)
-    s.incr(K[1], "bytes", -int(size))
+    s.incr(K[1], "bytes", -size)
     s.incr(K[1], "count", -1)
+    if "seen" in h:
+        owes(s, K, owner(h.get("writers")), -size)
 
 
 def forget(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
@@ -141,7 +200,7 @@ def forget(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         ident, size = last(K[i]), (s.db.get(K[i]) or {}).get("size")
         root, op, was = m.groups() if (m := _MARK.match(s.db.get(K[i + 3], ""))) else (None, None, None)
         if size:
-            _remove(s, K, i, ident, size)
+            removed(s, K, i)
             s.log(now, K, A, "forgotten", ident, A[3])
         elif op == A[4]:
             s.met["forget repeated"] += 1
@@ -173,7 +232,7 @@ def sweep(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
             h["expires"] = str(now + ttl)
             s.zadd(K[3], now + ttl, ident)
         elif 0 < expires <= now:
-            _remove(s, K, i, ident, size)
+            removed(s, K, i)
             s.log(now, K, A, "expired", ident, size)
             n += 1
             freed += int(size)
@@ -185,6 +244,7 @@ def evict(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     now = us // 1000
     out: list[Any] = ["evicted", 0, 0]
     freed = spared = 0
+    t = Standing(s, K, A[4])
     for i in range(6, len(K), 3):
         if freed >= int(A[3]):
             break
@@ -192,14 +252,20 @@ def evict(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         size, guard = h.get("size"), num(h.get("guard"))
         rank = (s.db.get(K[4]) or {}).get(ident)
         free = bool(size) and rank is not None and h.get("keep") != "1" and not now < guard <= now + num(h.get("guard_ms"))
+        if A[4] != "" and owner(h.get("writers")) != A[4]:
+            free = False
         if not size:
             s.zrem(K[4], ident)
         if any(num(deadline) > now for deadline in (s.db.get(K[i + 2]) or {}).values()):
             free = False
         if free:
-            _remove(s, K, i, ident, size or "0")
-            if rank > float(s.hash(K[1]).get("clock", 0)):
-                s.hash(K[1])["clock"] = txt(rank)
+            to = float(rank or 0)
+            if A[4] != "":
+                to = t.clock + (to - t.clock) * t.own / max(t.bytes, 1)
+            weight = int(size or 0)
+            t.clock, t.bytes, t.own, t.evicted = max(t.clock, to), t.bytes - weight, t.own - weight, t.evicted + weight
+            s.hash(K[1]).update(clock=txt(t.clock), evicted_bytes=str(t.evicted))
+            removed(s, K, i)
             s.log(now, K, A, "evicted", ident, size or "")
             freed += int(size or 0)
             out.append(ident)
@@ -216,15 +282,22 @@ def touch(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         s.met["touch repeated"] += 1
         return ["replay"]
     s.hash(K[3])[A[3]] = A[4]
-    clock = float((s.db.get(K[1]) or {}).get("clock", 0))
+    t = Standing(s, K, "")
+    clock = t.clock
     for i in range(5, len(K)):
         h = s.db.get(K[i]) or {}
         size = h.get("size")
         if size:
-            freq = s.incr(K[i], "freq", int(A[i + 2]))
-            h["read"] = str(now)
+            uses, unseen = again(t, counted(h), h.get("seen")), "seen" not in h
+            h.update(freq=str(num(h.get("freq")) + int(A[i + 2])), read=str(now), seen=str(t.evicted))
+            if uses != num(h.get("uses", "1")):
+                h["uses"] = str(uses)
+            if unseen:
+                owes(s, K, owner(h.get("writers")), num(size))
             if h.get("keep") != "1":
-                s.zadd(K[4], clock + freq * num(h.get("cost")) / max(num(size), 1), last(K[i]))
+                ranked(s, K[4], last(K[i]), t, uses, num(h.get("cost")), num(size))
+    if t.clock != clock:
+        s.hash(K[1])["clock"] = txt(t.clock)
     for counter, by in json.loads(A[6]).items():
         s.incr(K[1], counter, by)
     seq = s.incr(K[1], "reads_seq")

@@ -85,6 +85,9 @@ class Served:
             if request.script == "lay":  # as the client does it: a plain SET
                 pipe.execute_command("SET", request.keys[0], request.args[0])
                 continue
+            if request.script == "age":
+                pipe.execute_command("HDEL", request.keys[0], *request.args)
+                continue
             args = [a.encode("latin-1") for a in request.args]
             pipe.execute_command("EVALSHA", self._hashes[request.script], len(request.keys), *request.keys, *args,
                                  str(us // 1_000_000), str(us % 1_000_000))

@@ -13,6 +13,7 @@ from tests.protocol.keyspace import State
 IDENTS = ("aa", "bb", "cc")
 BODIES = {"aa": "x" * 10, "bb": "y" * 30, "cc": "z" * 50}
 LIMIT = 85  # not all three fit
+SHARE = 60  # of one agent: not the two largest
 
 
 def user(p: Process, turns: int) -> Steps:
@@ -25,7 +26,7 @@ def user(p: Process, turns: int) -> Steps:
         if chance < 0.3:
             body = BODIES[ident] + ("!" if luck.random() < 0.05 else "")
             yield shard.put(ident, p.who, p.fresh(), body, luck.choice((0, 300, 2000)), limit=LIMIT, guard=luck.choice((0, 200)),
-                            keep=luck.random() < 0.2)
+                            keep=luck.random() < 0.2, share=SHARE)
         elif chance < 0.5:
             yield shard.get(ident)
         elif chance < 0.6:
@@ -48,17 +49,18 @@ def janitor(p: Process, turns: int) -> Steps:
         if p.luck.random() < 0.6:
             yield p.shard.sweep(IDENTS)
         else:
-            yield p.shard.evict(p.luck.sample(IDENTS, 3), p.luck.choice((1, 60)))
+            yield p.shard.evict(p.luck.sample(IDENTS, 3), p.luck.choice((1, 60)), of=p.luck.choice(("", "u/p0", "u/p1")))
     return "done", ""
 
 
 class Ware:
     """The history of one object."""
 
-    __slots__ = ("body", "ends", "guarded", "keep", "op", "pins", "steps", "ttl")
+    __slots__ = ("body", "ends", "guarded", "keep", "op", "pins", "steps", "ttl", "who")
 
-    def __init__(self, body: str) -> None:
+    def __init__(self, body: str, who: str) -> None:
         self.body = body
+        self.who = who  # who wrote it first
         self.op = ""
         self.ends: float | None = None  # in true time; None: never
         self.ttl = 0
@@ -107,6 +109,12 @@ class Warden:
         require(int(u.get("bytes", 0)) == used and int(u.get("count", 0)) == len(self.wares), "I11",
                 f"totals {u.get('bytes')} of {u.get('count')}, there are {used} of {len(self.wares)}")
         require(used <= LIMIT, "I11", f"{used} bytes where {LIMIT} are allowed")
+        owned = Counter[str]()
+        for ware in self.wares.values():
+            owned[ware.who] += len(ware.body)
+        told = {field[2:]: int(value) for field, value in u.items() if field.startswith("b:")}
+        require(told == owned, "I11", f"by agent the totals say {told}, there are {dict(owned)}")
+        require(all(mine <= SHARE for mine in owned.values()), "I11", f"{dict(owned)} bytes where each may have {SHARE}")
 
     def put(
         self, r: Request, reply: list[Any], word: str, ident: str, ware: Ware | None, state: State, true_ms: float, now_ms: int
@@ -116,7 +124,9 @@ class Warden:
             require(ware is not None and len(ware.body) != len(body), "I9", "a conflict with itself")
             return
         if word == "full":
-            require(ware is None and sum(len(w.body) for w in self.wares.values()) + len(body) > LIMIT, "full", "there was room")
+            mine = [w for w in self.wares.values() if len(reply) == 3 or w.who == reply[3]]
+            require(ware is None and sum(len(w.body) for w in mine) + len(body) > reply[2] == (LIMIT if len(reply) == 3 else SHARE), "full",
+                    "there was room")
             return
         require(ware is None or len(ware.body) == len(body), "I9",
                 f"{ident} was {len(ware.body if ware else '')} bytes and is put with {len(body)}")
@@ -126,7 +136,7 @@ class Warden:
         require(reply[1] == ("known" if ware else "new"), "put", f"{reply} where it was {'known' if ware else 'new'}")
         ends = true_ms + ttl if ttl else None
         if ware is None:
-            ware = self.wares[ident] = Ware(body)
+            ware = self.wares[ident] = Ware(body, r.args[0])
             ware.ends, ware.ttl, ware.steps = ends, ttl, self.steps
         elif ware.ends is None or ends is None:
             ware.ends = None
@@ -187,6 +197,7 @@ class Warden:
         for ident in reply[3:]:
             gone = self.wares.pop(ident)
             require(not gone.keep, "evict", f"{ident} is kept and was evicted")
+            require(r.args[3] in ("", gone.who), "evict", f"{ident} is of {gone.who} and was evicted for {r.args[3]}")
             require(all(deadline <= now_ms for deadline in gone.pins.values()), "I12", f"{ident} is pinned and was evicted")
             require(gone.guarded <= now_ms or gone.steps != self.steps, "evict", f"{ident} is guarded and was evicted")
             self.entries["evicted"] += 1

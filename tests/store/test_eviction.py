@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import subprocess
@@ -137,7 +138,7 @@ async def test_several_shards_share_one_budget(opened: Any) -> None:
 
 @pytest.mark.catalogue("B13")
 async def test_the_victims_are_those_of_the_algorithm(opened: Any) -> None:
-    """A plain GreedyDual-Size-Frequency over the same puts and reads names the same victims in the same order."""
+    """The algorithm written out once more, over the same puts and reads, names the same victims in the same order."""
     rng = random.Random(SEED)
     budget, sizes = 20_000, [100, 300, 1_000, 2_500]
     async with opened(budget_bytes=budget, guard_ms=1, flush_ms=1) as space:
@@ -164,23 +165,28 @@ async def test_the_victims_are_those_of_the_algorithm(opened: Any) -> None:
         victims = [e.obj async for e in space.events() if e.raw == "evicted"]
         await totals(space)
 
-    clock, used, expected = 0.0, 0, []
+    clock, used, evicted, expected = 0.0, 0, 0, []
     uses: dict[Ref, int] = {}
+    seen: dict[Ref, int] = {}
     rank: dict[Ref, float] = {}
     for what, ref in trace:
         size, cost = known[ref]
         if what == "read":
-            uses[ref] += 1
-            rank[ref] = clock + uses[ref] * cost / size
-            continue
-        while used + size > budget:
-            victim = min(rank, key=lambda r: (rank[r], r))
-            clock = max(clock, rank.pop(victim))
-            used -= known[victim][0]
-            expected.append(victim.id)
-        used += size
-        uses[ref] = 1
-        rank[ref] = clock + cost / size
+            if evicted - seen[ref] >= used:
+                uses[ref] = min(uses[ref] + 1, 4)
+        else:
+            while used + size > budget:
+                victim = min(rank, key=lambda r: (rank[r], r))
+                clock = max(clock, rank.pop(victim))
+                used -= known[victim][0]
+                evicted += known[victim][0]
+                expected.append(victim.id)
+            used += size
+            uses[ref] = 1
+        seen[ref] = evicted
+        saved = uses[ref] * cost / size
+        rank[ref] = clock + saved * math.sqrt(saved)
+        clock += max(0.001 * (cost / size * math.sqrt(cost / size)) * size / used, rank[ref] * 2**-51)
     assert len(expected) > 5 and victims == expected, f"MEMGANG_SEED={SEED}"
 
 

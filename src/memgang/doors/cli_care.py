@@ -19,6 +19,9 @@ from memgang.space import Space
 from memgang.store import check, server
 
 
+SHOWN = 20  # agents of a long list
+
+
 def add_to(app: typer.Typer) -> None:
     """Give the application these commands."""
     app.add_typer(cli_log.app, name="log")
@@ -31,8 +34,8 @@ def stats(
     space: SpaceName = None, as_json: AsJson = False,
 ) -> None:
     """Print the totals of the space, or with --run what sharing saved in it."""
-    async def totals(opened: Space) -> dict[str, int]:
-        return await opened.stats()
+    async def totals(opened: Space) -> tuple[dict[str, int], dict[str, int]]:
+        return await opened.stats(), await opened.bytes_by_agent()
 
     async def ledger(opened: Space) -> Any:
         wanted = await run_named(opened, run)
@@ -42,8 +45,16 @@ def stats(
         return fold(events)
 
     if run is None:
-        found = within(space, totals)
-        print_json(found) if as_json else print_table(["WHAT", "TOTAL"], [(k, f"{v:,d}") for k, v in found.items()], right=(1,))
+        found, agents = within(space, totals)
+        if as_json:
+            print_json({**found, "bytes_by_agent": agents})
+            return
+        print_table(["WHAT", "TOTAL"], [(k, f"{v:,d}") for k, v in found.items()], right=(1,))
+        if agents:
+            say()
+            print_table(["WRITTEN FIRST BY", "BYTES"], [(line(agent), f"{held:,d}") for agent, held in list(agents.items())[:SHOWN]], right=(1,))
+            if len(agents) > SHOWN:
+                say(f"and {len(agents) - SHOWN:,} more (--json lists all)")
         return
     savings = within(space, ledger)
     if as_json:

@@ -2,7 +2,7 @@
 
 A history (`history.py`) is made from a space's own log or from a trace of another cache (`traces.py`, `costs.py`), and
 is replayed (`replay.py`) against policies that are plain data structures: no server, no clock, no chance. What the
-server itself does is `gdsf.py`; what is proposed for it is `spaced.py`; the others are there to be compared with.
+server itself does is `gdsf.py`; the others are there to be compared with.
 """
 
 from memgang.eviction.costs import Drawn, drawn

@@ -11,12 +11,12 @@ from memgang.eviction.gdsf import Gdsf
 from memgang.eviction.history import History
 from memgang.eviction.lfu import Lfu
 from memgang.eviction.lru import Lru
+from memgang.eviction.plain_gdsf import PlainGdsf
 from memgang.eviction.policy import Policy
 from memgang.eviction.s3fifo import S3Fifo
 from memgang.eviction.sieve import Sieve
-from memgang.eviction.spaced import SpacedGdsf
 
-POLICIES: tuple[type[Policy], ...] = (Lru, Lfu, Fifo, S3Fifo, Sieve, Gdsf, SpacedGdsf)
+POLICIES: tuple[type[Policy], ...] = (Lru, Lfu, Fifo, S3Fifo, Sieve, PlainGdsf, Gdsf)
 SHARES = (0.05, 0.10, 0.25, 0.50)  # of the working set, where no budget is named
 
 

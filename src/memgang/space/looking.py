@@ -11,6 +11,7 @@ from memgang.errors import ConfigError
 from memgang.model import MemoryObject, Ref
 from memgang.space.objects import described
 from memgang.store.replies import carried, pairs
+from memgang.store.share import OWN
 from memgang.store.store import Store
 
 
@@ -88,6 +89,17 @@ async def totals(store: Store) -> dict[str, int]:
     summed: dict[str, int] = {}
     for reply in [store.wire.call("HGETALL", store.keys.at(s, "u")) for s in range(store.keys.shards)]:
         for field, value in pairs(await carried(reply, "read")):
-            if field not in (b"clock", b"swept"):
+            if field not in (b"clock", b"swept") and field[:2] != OWN:
                 summed[field.decode()] = summed.get(field.decode(), 0) + int(float(value))
     return dict(sorted(summed.items()))
+
+
+async def by_agent(store: Store) -> dict[str, int]:
+    """The bytes of what each agent was first to write, over all shards; the most first. One round trip."""
+    summed: dict[str, int] = {}
+    for reply in [store.wire.call("HGETALL", store.keys.at(s, "u")) for s in range(store.keys.shards)]:
+        for field, value in pairs(await carried(reply, "read")):
+            if field[:2] == OWN:
+                agent = field[2:].decode()
+                summed[agent] = summed.get(agent, 0) + int(value)
+    return dict(sorted(summed.items(), key=lambda one: (-one[1], one[0])))

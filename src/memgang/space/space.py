@@ -274,6 +274,13 @@ class Space:
         """Totals of the space since it was made: objects, bytes, executions, hits, what was saved. One round trip."""
         return await looking.totals(self._store)
 
+    async def bytes_by_agent(self) -> dict[str, int]:
+        """The bytes of what each agent (user/name) was first to write and that is there, the most first. One round trip.
+
+        This is what `agent_budget_bytes` limits. Objects from before version 0.2 are in it from their next read or put on.
+        """
+        return await looking.by_agent(self._store)
+
     async def events(self, cursor: str = "", *, run: str | None = None, follow: bool = False) -> AsyncIterator[Event]:
         """The log, oldest first: of one run, or of all; with ``follow``, also what comes from now on."""
         await self.flush()

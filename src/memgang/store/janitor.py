@@ -40,6 +40,7 @@ async def keep_house(
         with contextlib.suppress(MemGangError, RedisError, ValueError, TypeError, OSError, struct.error):
             await log.measure_offset()
             await objects.room.measure()
+            await objects.shares.measure()
             await hold_secret(wire, keys)
             if rings is not None:
                 await written_for_the_dead(wire, keys, rings)

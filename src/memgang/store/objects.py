@@ -28,6 +28,7 @@ from memgang.store.large import Large
 from memgang.store.process import fresh
 from memgang.store.replies import pairs
 from memgang.store.room import Room
+from memgang.store.share import Shares
 from memgang.store.wire import Command, Wire
 
 THREAD_FROM = 1 << 20  # bytes: to hash more than this would keep the event loop waiting
@@ -61,6 +62,7 @@ class Objects:
         self.large, self.tier = large, tier
         self._verified: set[Ref] = set()
         self.room = Room(wire, keys, settings.budget_bytes, self.gone)
+        self.shares = Shares(wire, keys, settings.agent_budget_bytes, self.gone)
 
     async def put(self, value: Encoded, context: Context, **told: Any) -> Ref:
         """Store bytes; known content only gains a writer. See `put_then` for what can be told and is raised."""
@@ -129,7 +131,7 @@ class Objects:
                 what=self.large.host if file is not None else parts if laid else value.whole,
                 ttl_ms=ttl_ms, cost_s=cost_s if keep else max(cost_s, COST_MIN_S),
                 limit=self.room.limit(ref), guard_ms=self._settings.guard_ms, keep=keep, call=call,
-                meta=told_meta, parents=parent_ids, laid=laid)
+                meta=told_meta, parents=parent_ids, laid=laid, share=await self.shares.limit(ref, context.who))
             paired = [then(ref)] if then is not None and not laid else []
             sent, *behind = self._wire.row(command, *paired, *looks)
             for reply in behind:
@@ -142,8 +144,9 @@ class Objects:
                         return ref, behind[0]  # known content: it was there, and the commit saw it
                     raise
                 evicted += 1
-                if evicted > EVICT_TRIES or not await self.room.make(size, ref, full.used):
-                    raise self.room.full(full.what, ref, full.used) from None
+                room = self.shares.of(full.agent) if full.agent else self.room
+                if evicted > EVICT_TRIES or not await room.make(size, ref, full.used):
+                    raise room.full(full.what, ref, full.used) from None
                 continue
             if stored is None:
                 laid, unlaid = "", unlaid + 1
@@ -151,6 +154,7 @@ class Objects:
             self._verified.add(ref)
             if stored.how == "new":
                 self.room.taken(size, ref)
+                self.shares.taken(size, ref, context.who)
                 # What was known has the meta of its first writer.
                 await self._keep(ref, value, file, told_meta, stored.expires, since)
             if isinstance(sent.exception(), NoScriptError):  # it was sent again: the looks were before it

@@ -1,9 +1,10 @@
 """The budget of a space: what it holds, and who gives way when something new needs room.
 
-GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency
-Caching Policy", HP Labs 1998): a rank is the clock at the last use, plus uses times the seconds it took to
-compute divided by the bytes it takes; the lowest goes, and the clock follows its rank, so that what nobody
-uses any more is overtaken in the end. `put` and `touch` write the ranks, `evict` takes them.
+A form of GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency
+Caching Policy", HP Labs 1998): a rank is the clock at the last use, plus what a byte of the object saves (uses times
+the seconds it took to compute, divided by the bytes it takes, to the power of 3/2); the lowest goes, and the clock
+follows its rank, so that what nobody uses any more is overtaken in the end. `put` and `touch` write the ranks, `evict`
+takes them; `eviction/gdsf.py` is the same on paper, and says why. What one agent may have is `share.py`'s.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ class Room:
         needed = used + self._others(ref) + size - self._budget
         if size > self._budget:
             return False
-        freed = await self._sweep()
+        freed = await swept(self._wire, self._keys)
         spared = dict.fromkeys(range(self._keys.shards), 0)  # candidates that are protected stand before the others
-        while freed < needed and (shard := await self._lowest(spared)) is not None:
+        while freed < needed and (shard := await lowest(self._wire, self._keys, spared)) is not None:
             page = await self._wire.call("ZRANGE", self._keys.at(shard, "r"), spared[shard], spared[shard] + BATCH - 1)
             gone, protected, victims = await scripts.evict(
                 self._wire, self._keys, shard, await refs_of(self._wire, self._keys.at(shard, "r"), page), who=EVICTOR,
@@ -84,24 +85,27 @@ class Room:
         await self.measure()
         return freed > 0
 
-    async def _sweep(self) -> int:
-        seconds, micros = await self._wire.call("TIME")
-        now, freed = int(seconds) * 1000 + int(micros) // 1000, 0
-        for shard in range(self._keys.shards):
-            due = await self._wire.call("ZRANGEBYSCORE", self._keys.at(shard, "x"), "-inf", now, "LIMIT", 0, BATCH)
-            if due:
-                refs = await refs_of(self._wire, self._keys.at(shard, "x"), due)
-                swept = await scripts.sweep(self._wire, self._keys, shard, refs, who=SWEEPER, note=b"{}")
-                freed += swept[1] if swept else 0
-        return freed
 
-    async def _lowest(self, spared: dict[int, int]) -> int | None:
-        """The shard whose next candidate has the lowest rank; one without candidates is asked no more."""
-        asked = [(shard, self._wire.call("ZRANGE", self._keys.at(shard, "r"), at, at, "WITHSCORES")) for shard, at in spared.items()]
-        firsts: list[tuple[float, int]] = []
-        for shard, reply in asked:
-            if first := await reply:
-                firsts.append((float(first[1]), shard))
-            else:
-                del spared[shard]
-        return min(firsts)[1] if firsts else None
+async def swept(wire: Wire, keys: Keys) -> int:
+    """Remove what has expired, some of each shard; the bytes that are free now."""
+    seconds, micros = await wire.call("TIME")
+    now, freed = int(seconds) * 1000 + int(micros) // 1000, 0
+    for shard in range(keys.shards):
+        due = await wire.call("ZRANGEBYSCORE", keys.at(shard, "x"), "-inf", now, "LIMIT", 0, BATCH)
+        if due:
+            refs = await refs_of(wire, keys.at(shard, "x"), due)
+            found = await scripts.sweep(wire, keys, shard, refs, who=SWEEPER, note=b"{}")
+            freed += found[1] if found else 0
+    return freed
+
+
+async def lowest(wire: Wire, keys: Keys, places: dict[int, int]) -> int | None:
+    """The shard whose next candidate, by its place in each, has the lowest rank; one without candidates is asked no more."""
+    asked = [(shard, wire.call("ZRANGE", keys.at(shard, "r"), at, at, "WITHSCORES")) for shard, at in places.items()]
+    firsts: list[tuple[float, int]] = []
+    for shard, reply in asked:
+        if first := await reply:
+            firsts.append((float(first[1]), shard))
+        else:
+            del places[shard]
+    return min(firsts)[1] if firsts else None

@@ -250,29 +250,32 @@ def beat_command(keys: Keys, call: str, *, who: str, owner: str, fence: int, lea
 def put_command(
     keys: Keys, ref: Ref, *, who: str, note: bytes, op: str, media_type: str, size: int,
     how: Literal["inline", "laid", "host"], what: bytes | int | str, ttl_ms: int, cost_s: float, limit: int,
-    guard_ms: int, keep: bool, call: str, meta: bytes, parents: Sequence[Ref], laid: str = "",
+    guard_ms: int, keep: bool, call: str, meta: bytes, parents: Sequence[Ref], laid: str = "", share: int = 0,
 ) -> Command:
-    """The put of an object whose bytes come along, have been laid, or are in a file of this host, as a command."""
+    """The put of an object whose bytes come along, have been laid, or are in a file of this host, as a command.
+
+    ``share``: how many bytes ``who`` may have in this shard, 0: any.
+    """
     shard = keys.shard_of(ref.id)
     return ("EVALSHA", _sources()["put"][1], 8,
             *keys.head(shard), keys.record(ref), keys.body(ref), laid or keys.laid(ref, "none"),
             keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"),
             who, note, op, media_type, size, how, what, ttl_ms, repr(cost_s), limit, guard_ms, int(keep), 0, call, meta,
-            " ".join(p.id for p in parents[:64]))
+            " ".join(p.id for p in parents[:64]), share)
 
 
 async def put(wire: Wire, command: Command, ref: Ref, size: int, sent: asyncio.Future[Any] | None = None) -> Stored | None:
     """Record an object. None: laid bytes are gone, lay them again. ``sent`` is the reply of a command under way.
 
     Raises:
-        StoreFull: the budget is used up; nothing was written.
+        StoreFull: the budget of the space or of the agent is used up; nothing was written.
         IntegrityError: the id is taken by an object of another size.
     """
     match await _answer(wire, "put", command, sent):
         case [b"stored", word, expires]:
             return Stored(word.decode(), int(expires))
-        case [b"full", used, most]:
-            raise StoreFull(f"{size:,} bytes", int(used), int(most))
+        case [b"full", used, most, *agent]:
+            raise StoreFull(f"{size:,} bytes", int(used), int(most), *(name.decode() for name in agent))
         case [b"unlaid"]:
             return None
         case [b"conflict", other]:
@@ -392,14 +395,15 @@ async def kin(wire: Wire, keys: Keys, shard: int, ids: Sequence[str]) -> list[Ki
 
 
 async def evict(
-    wire: Wire, keys: Keys, shard: int, candidates: Sequence[Ref], *, who: str, note: bytes, needed: int
+    wire: Wire, keys: Keys, shard: int, candidates: Sequence[Ref], *, who: str, note: bytes, needed: int, of: str = ""
 ) -> tuple[int, int, list[Ref]]:
     """Remove the first of at most 32 candidates that nothing protects, until ``needed`` bytes are free.
 
+    With ``of`` only what this agent was first to write.
     Returns the bytes that are free now, how many were protected, and the victims.
     """
     own = [k for ref in candidates for k in (keys.record(ref), keys.body(ref), keys.pins(ref))]
-    reply = await _run(wire, "evict", [*_indexes(keys, shard), *own], [who, note, needed])
+    reply = await _run(wire, "evict", [*_indexes(keys, shard), *own], [who, note, needed, of])
     return int(reply[1]), int(reply[2]), [Ref("mg:" + i.decode()) for i in reply[3:]]
 
 

@@ -31,7 +31,7 @@ class Going(msgspec.Struct, frozen=True):
     why: str  # expired | rank
     rank: float | None = None
     seconds: float = 0.0  # to compute it again
-    uses: int = 0
+    uses: int = 0  # those that count: a turnover of the space apart, four at most
 
 
 class Shrunk(msgspec.Struct, frozen=True):
@@ -150,16 +150,17 @@ async def _looked_at(
     wire: Wire, keys: Keys, candidates: Sequence[tuple[float, Ref]], now: int
 ) -> list[tuple[Going, bool]]:
     """What `evict.lua` would say of each: whether it may go. Records that are gone are left out."""
-    asked = [(rank, ref, wire.call("HMGET", keys.record(ref), "size", "keep", "guard", "guard_ms", "cost", "freq"),
+    asked = [(rank, ref, wire.call("HMGET", keys.record(ref), "size", "keep", "guard", "guard_ms", "cost", "freq", "uses", "seen"),
               wire.call("HVALS", keys.pins(ref))) for rank, ref in candidates]
     out = []
     for rank, ref, record, pins in asked:
-        size, keep, guard, guard_ms, cost, freq = await record
+        size, keep, guard, guard_ms, cost, freq, uses, seen = await record
         deadlines = await pins
         if size is None:
             continue
         guarded = now < float(guard or 0) <= now + float(guard_ms or 0)
         pinned = any(float(deadline) > now for deadline in deadlines)
-        going = Going(ref, int(size), "rank", rank, float(cost or 0), int(freq or 0))
+        going = Going(ref, int(size), "rank", rank, float(cost or 0),
+                      int(uses or (1 if seen else min(max(int(freq or 1), 1), 4))))  # `counted` of the scripts
         out.append((going, keep != b"1" and not guarded and not pinned))
     return out
