@@ -49,9 +49,9 @@ SETTINGS = {
     "part_bytes": "Larger bodies travel in parts of this size.",
     "body_bytes_max": "The largest body; over it, TooLarge.",
     "budget_bytes": "How many bytes the space may hold; 0: no limit of its own.",
-    "agent_budget_bytes": "How many bytes each agent (user/name, whatever its process) may have in the space, counting what it was first to "
-                          "write; over it, what it has that is cheapest to compute again goes. Name your agents: an agent without a name is "
-                          "named after its process, and a new process begins at nothing. 0: no limit.",
+    "agent_budget_bytes": "How many bytes each agent (user/name, in whatever process) may have in the space, counting what it was first "
+                          "to write; over it, what it has that is cheapest to compute again goes. Name your agents: one without a name "
+                          "is named after its process, and a new process begins at nothing. 0: no limit.",
     "verify": "Check the bytes of a body against its id at every read, or at the first in a process.",
     "host_tier": "What processes of one host have read or written is read there again without asking the server; or not.",
     "host_dir": "Where that lies; without it in shared memory, or where there is none in the directory for temporary files.",

@@ -83,6 +83,7 @@ class Facts:
     rolled_back: list[str] = field(default_factory=list)  # what the witness had seen and was gone later, in one life
     sizes: dict[str, int] | None = None  # at the end, when all is quiet
     totals: dict[str, int] | None = None
+    owners: dict[str, str] = field(default_factory=dict)  # who wrote each of them first
     dead: set[int] = field(default_factory=set)  # pids that were killed: what they did not return is no hang
     stood: list[tuple[int, float, float]] = field(default_factory=list)  # pid, from, to: SIGSTOP
     wall: float = 0.0  # wall clock - monotonic clock, of this host
@@ -321,6 +322,13 @@ def _totals(facts: Facts) -> Iterator[Breach]:
         said = {k: facts.totals.get(k, 0) for k in there}
         if said != there:
             yield Breach("I11", f"the totals say {said}, there are {there}")
+        owned: dict[str, int] = defaultdict(int)
+        for ident, size in facts.sizes.items():
+            if size:
+                owned["b:" + facts.owners.get(ident, "")] += size
+        told = {k: held for k, held in facts.totals.items() if k.startswith("b:")}
+        if told != owned:
+            yield Breach("I11", f"by agent the totals say {told}, there are {dict(owned)}")
 
 
 def _gone(facts: Facts) -> Iterator[Breach]:

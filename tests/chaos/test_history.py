@@ -43,7 +43,8 @@ def good() -> Facts:
         ],
         begins=[{"t": 10.0, "key": "k", "attempt": "w3.3.1", "ck": "ck", "fence": 100, "pid": 3},
                 {"t": 10.4, "key": "k", "attempt": "w1.1.1", "ck": "ck", "fence": 200, "pid": 1}],
-        lives=[Life(entries, [1, 2, 3])], sizes={ANSWER.id: 30, NAMED.id: 5}, totals={"bytes": 35, "count": 2}, lease_s=0.3)
+        lives=[Life(entries, [1, 2, 3])], sizes={ANSWER.id: 30, NAMED.id: 5}, lease_s=0.3,
+        totals={"bytes": 35, "count": 2, "b:u/a": 30, "b:u/b": 5}, owners={ANSWER.id: "u/a", NAMED.id: "u/b"})
 
 
 def again(facts: Facts, after: str, *new: Entry) -> None:
@@ -109,6 +110,8 @@ PLANTED: dict[str, tuple[str, Callable[[Facts], None]]] = {
     "a lost update of a name": ("I10", lambda f: told(f, "e", saw=3)),
     "one version given to two": ("I10", lambda f: f.ops.append(op("y", "name", 10.7, 10.9, {"name": "x"}, dict(f.ops[4].told)))),
     "totals that are wrong": ("I11", lambda f: f.totals.update(bytes=34) if f.totals else None),
+    "bytes of another agent": ("I11", lambda f: f.owners.update({NAMED.id: "u/a"})),
+    "bytes of an agent that has none": ("I11", lambda f: f.totals.update({"b:u/c": 0}) if f.totals else None),
     "a read after the forget": ("I12", lambda f: f.ops.append(op("x", "get", 11.2, 11.3, {"ref": TEXT}, {"hash": TEXT}))),
     "a read after the end of life": ("I12", lambda f: (f.ops[2].asked.update(ttl=0.01),
                                                       f.ops.append(op("x", "get", 10.9, 10.92, {"ref": TEXT}, {"hash": TEXT})))[0]),

@@ -62,6 +62,8 @@ class Witness:
             self._read(client)
             facts.sizes = {i.decode(): int(client.hget(self._head + "o:" + i.decode(), "size") or -1)  # type: ignore[arg-type]
                            for i in client.zrange(self._head + "l", 0, -1)}  # type: ignore[union-attr]
+            facts.owners = {i: (client.hget(f"{self._head}o:{i}", "writers") or b"").decode().split(" ")[0]  # type: ignore[union-attr]
+                            for i in facts.sizes}
             facts.totals = {k.decode(): int(float(v)) for k, v in client.hgetall(self._head + "u").items()}  # type: ignore[union-attr]
         facts.lives, facts.rolled_back = self.lives, self.rolled_back
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -49,7 +50,9 @@ def test_the_log_of_a_space_is_replayed_and_nothing_is_evicted(small: Memgang) -
     shown = small("evict", "--simulate").out
     assert "space small: 8 requests for 4 objects of 4.0 kB" in shown and "left out: 1 object of 24 B" in shown
     assert shown.count("S3-FIFO") == 4
-    assert json.loads(small("stats", "--json").out)["count"] == 5
+    totals = json.loads(small("stats", "--json").out)
+    assert totals["count"] == 5 and sum(totals["bytes_by_agent"].values()) == totals["bytes"]
+    assert re.search(r"WRITTEN FIRST BY +BYTES\n\S+/\S+ +[\d,]+\n", small("stats").out)
 
 
 def test_what_a_dry_run_names_then_goes(small: Memgang) -> None:

@@ -172,7 +172,7 @@ def test_a_burst_of_uses_is_one_use_and_a_use_apart_counts() -> None:
 
 
 def test_what_is_worth_more_stays_longer_than_in_proportion() -> None:
-    """Four times the worth is eight times the rank: it outlives four turnovers of the rest in the plain form, and seven here, for their clock creeps."""
+    """Four times the worth is eight times the rank: it outlives four turnovers in the plain form, and seven here, for the clock creeps."""
     outlived = {}
     for kind in (PlainGdsf, Gdsf):
         policy = kind(100)

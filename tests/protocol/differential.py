@@ -56,8 +56,8 @@ class Scenario:
 
     @property
     def objects(self) -> list[Callable[[], Request]]:
-        return [self.put] * 6 + [self.lay, self.age] + [self.get] * 2 + [self.pin] * 2 + [self.forget] * 2 + [self.sweep] * 2 + [self.evict] * 2 + [
-            self.touch] * 2 + [self.name] * 4 + [self.kin]
+        return [self.put] * 6 + [self.lay, self.age] + [self.get] * 2 + [self.pin] * 2 + [self.forget] * 2 + [self.sweep] * 2 + [
+            self.evict] * 2 + [self.touch] * 2 + [self.name] * 4 + [self.kin]
 
     @property
     def keys(self) -> list[str]:

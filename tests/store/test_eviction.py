@@ -72,6 +72,34 @@ async def test_an_evicted_answer_is_computed_again(opened: Any) -> None:
         assert (await space.recall(call, ready("a" * 2_000))).how == "computed"
 
 
+async def test_an_answer_on_its_way_stays_until_those_who_wait_have_it(opened: Any) -> None:
+    """From its put on, before its commit and behind it: who presses for room takes other objects, and an agent at its limit is refused."""
+    tight = dict(budget_bytes=4_000, host_tier="off", guard_ms=1)
+    async with (
+        opened(budget_bytes=4_000, host_tier="off", agent_budget_bytes=1_000) as leading, opened(**tight) as pressing,
+        opened(**tight, lease_ms=1000, beat_ms=250) as following,
+    ):
+        call = Call("function", "tests:pressed", "1", {})
+        put_only = await stored(leading, 1_000, 1)  # its commit never comes: as far as the server knows, it may
+        with pytest.raises(StoreFull, match="agent"):
+            await stored(leading, 1_000, 2)  # its own object is the cheapest there is, and on its way
+        with leading.acting_as("another"):
+            gate = Gate()
+            leader = asyncio.create_task(leading.recall(call, gate.then("z" * 1_000)))
+            await gate.reached()
+            waiting = asyncio.create_task(following.recall(call, ready("other")))
+            gate.open()
+            first = await leader
+        for n in range(20):
+            await asyncio.sleep(0.003)
+            await stored(pressing, 1_000, 100 + n, cost_s=1_000.0)
+
+        assert await there(leading, put_only, first.ref) == [True, True]
+        assert (await waiting).ref == first.ref
+        assert (await following.recall(call, ready("other"))).how == "hit"
+        assert await totals(leading) == (4, 4_000)
+
+
 @pytest.mark.catalogue("B13")
 async def test_what_is_pinned_guarded_or_kept_is_never_evicted(opened: Any) -> None:
     """Only the fourth goes; when nothing else is left, the put is refused and nothing was evicted in vain for it."""

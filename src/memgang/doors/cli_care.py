@@ -18,7 +18,6 @@ from memgang.settings import Settings
 from memgang.space import Space
 from memgang.store import check, server
 
-
 SHOWN = 20  # agents of a long list
 
 
@@ -52,7 +51,8 @@ def stats(
         print_table(["WHAT", "TOTAL"], [(k, f"{v:,d}") for k, v in found.items()], right=(1,))
         if agents:
             say()
-            print_table(["WRITTEN FIRST BY", "BYTES"], [(line(agent), f"{held:,d}") for agent, held in list(agents.items())[:SHOWN]], right=(1,))
+            shown = [(line(agent), f"{held:,d}") for agent, held in list(agents.items())[:SHOWN]]
+            print_table(["WRITTEN FIRST BY", "BYTES"], shown, right=(1,))
             if len(agents) > SHOWN:
                 say(f"and {len(agents) - SHOWN:,} more (--json lists all)")
         return

@@ -46,7 +46,7 @@ class Gdsf(PlainGdsf):
         self._last: dict[str, int] = {}  # what that was at the last use of each
 
     def worth(self, key: str, uses: float) -> float:
-        """What a byte of it saves with so many uses, to the power of 3/2. In the order of the scripts: near ties are decided by rounding."""
+        """What a byte of it saves with so many uses, to the power of 3/2. Computed as the scripts do: rounding decides near ties."""
         saved = super().worth(key, uses)
         return saved * math.sqrt(saved)
 
