@@ -35,7 +35,8 @@ All of this is simulated: what each policy would have kept in a memory of so man
 - Reads are ranked when their batch is written (`flush_ms`), and what one batch holds of an object is one use.
 - A rank is a double and the clock only grows, by about one typical worth in each turnover of the memory. After a million turnovers two
   worths are still told apart if they differ by a two-billionth of the typical one. What is worth less than that goes first, the
-  longest unused of it foremost: each use moves the clock by two units of its last place at least. Nothing is renormalised.
+  longest unused of it foremost, for each use moves the clock by two units of the last place of its rank; that is too little to
+  age anything, however much is read. Nothing is renormalised.
 - Ranks and uses of objects from before version 0.2 hold until their next read or put; then their reads count as four uses at most.
 - `agent_budget_bytes` evicts among the objects of one agent alone, in the same order; it is not simulated. The clock then follows the
   victim's rank by the share of the space that the agent has, so that an agent at its limit does not make old what others have.

@@ -83,8 +83,7 @@ class Slow:
         if self.policy == "GDSF":
             saved = min(thing.uses, 4) * cost / size
             thing.rank = self.clock + saved * math.sqrt(saved)
-            once = cost / size * math.sqrt(cost / size)
-            self.clock += max(0.001 * once * thing.size / max(sum(t.size for t in self.here), 1), thing.rank * 2**-51)
+            self.clock += thing.rank * 2**-51
 
     def choose(self) -> Thing:
         """Who goes next."""

@@ -171,6 +171,18 @@ def test_a_burst_of_uses_is_one_use_and_a_use_apart_counts() -> None:
             policy.put(f"{turn} {n}", 1, 1.0)
 
 
+def test_reading_much_makes_nothing_old() -> None:
+    """A cheap object that is read a hundred thousand times, with nothing evicted meanwhile, still goes before one that is a little dearer."""
+    policy = Gdsf(3)
+    policy.put("dearer", 1, 1.1)
+    policy.put("cheap", 1, 1.0)
+    policy.put("cheapest", 1, 0.9)
+    for _ in range(100_000):
+        policy.use("cheap")
+
+    assert asked(policy, "AB") == "cheapest" + "cheap" and "dearer" in policy
+
+
 def test_what_is_worth_more_stays_longer_than_in_proportion() -> None:
     """Four times the worth is eight times the rank: it outlives four turnovers in the plain form, and seven here, for the clock creeps."""
     outlived = {}

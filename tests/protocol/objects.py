@@ -23,7 +23,7 @@ class Standing:
 
 def worth(uses: int, seconds: float, size: int) -> float:
     """`worth` of the prelude."""
-    saved = uses * seconds / max(size, 1)
+    saved = max(0, uses * seconds / max(size, 1))
     return saved * math.sqrt(saved)
 
 
@@ -43,7 +43,7 @@ def ranked(s: State, ranks: str, ident: str, t: Standing, uses: int, seconds: fl
     """`ranked` of the prelude."""
     rank = t.clock + worth(uses, seconds, size)
     s.zadd(ranks, rank, ident)
-    t.clock = t.clock + max(0.001 * worth(1, seconds, size) * size / max(t.bytes, 1), rank * 2.0**-51)
+    t.clock = t.clock + rank * 2.0**-51
 
 
 def owner(writers: str | None) -> str:
@@ -131,9 +131,9 @@ def put(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         owes(s, K, first, size)
     if hold == "0":
         ranked(s, K[7], ident, t, uses, seconds, size)
-        s.hash(K[1])["clock"] = txt(t.clock)
     elif old_size:
         s.zrem(K[7], ident)
+    s.hash(K[1])["clock"] = txt(t.clock)
     if old_size:
         s.log(now, K, A, "put", ident, A[3] + " known")
     else:

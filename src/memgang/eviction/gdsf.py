@@ -10,10 +10,9 @@ from memgang.eviction.plain_gdsf import PlainGdsf
 SPACING = 1
 # More uses than these tell nothing more. Chosen on two traces, as the exponent in `worth` (docs/eviction.md).
 USES_MAX = 4
-# By how much of one turnover the clock gains in one turnover of uses: enough to order them, too little to matter.
-CREEP = 0.001
-# The clock gains at least two units of the last place of what it is added to, so that no two uses ever have the same moment.
-LEAST = 2.0**-51
+# The clock gains two units of the last place of a rank with each use, so that two uses of equal objects never have equal ranks. More would
+# age what is seldom used where much is read: a thousandth of a turnover for a turnover of uses already did, where few things are evicted.
+CREEP = 2.0**-51
 
 
 class Gdsf(PlainGdsf):
@@ -26,7 +25,7 @@ class Gdsf(PlainGdsf):
     - The worth is raised to 3/2. In the plain form what is worth ten times as much stays ten times as long after its last use,
       and much room is taken by what is hardly worth it; the steeper, the more of the dear stays. From 2 on what was dear and
       is used no more stays too long.
-    - Every use moves the clock on by a trace, so that of equal objects the longest unused goes.
+    - Every use moves the clock on by the least there is, so that of equal objects the longest unused goes.
 
     Where all objects have one size and one cost this is LRU, to the last hit. All of them then have one rank beside the
     clock of their last use, so they go in the order of that; and whatever is used with as much evicted since as is here
@@ -61,7 +60,7 @@ class Gdsf(PlainGdsf):
         self._last[key] = self._evicted
         rank = self.clock + self.worth(key, self._uses[key])
         self._ranks.set(key, rank)
-        self.clock += max(CREEP * self.worth(key, 1) * self.sizes[key] / max(self.used, 1), rank * LEAST)
+        self.clock += rank * CREEP
 
     def victims(self) -> list[str]:
         """The lowest rank."""

@@ -7,7 +7,7 @@ local out, freed, spared, t = {'evicted', 0, 0}, 0, 0, standing(ARGV[4])
 for i = 6, #KEYS, 3 do
   if freed >= tonumber(ARGV[3]) then break end
   local id = name(KEYS[i])
-  local size, keep, guard, guard_ms, writers = unpack(redis.call('HMGET', KEYS[i], 'size', 'keep', 'guard', 'guard_ms', 'writers'))
+  local size, keep, guard, guard_ms, writers, seen = unpack(redis.call('HMGET', KEYS[i], 'size', 'keep', 'guard', 'guard_ms', 'writers', 'seen'))
   local rank = redis.call('ZSCORE', KEYS[4], id)                  -- read or kept since the caller looked: no rank, or a higher one
   local free = size and rank and keep ~= '1' and not (num(guard) > now and num(guard) <= now + num(guard_ms))
   if ARGV[4] ~= '' and owner(writers) ~= ARGV[4] then free = false end
@@ -18,10 +18,9 @@ for i = 6, #KEYS, 3 do
     -- would make old what the others have.
     local to = tonumber(rank)
     if ARGV[4] ~= '' then to = t.clock + (to - t.clock) * t.own / math.max(t.bytes, 1) end
-    t.clock, t.bytes, t.own, t.evicted = math.max(t.clock, to), t.bytes - size, t.own - size, t.evicted + size
-    redis.call('HSET', KEYS[1], 'clock', t.clock, 'evicted_bytes', string.format('%.0f', t.evicted))
-    removed(KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[3], KEYS[4], KEYS[5])
-    log('evicted', id, size); freed = freed + size; out[#out + 1] = id
+    t.clock, t.own, t.evicted = math.max(t.clock, to), t.own - size, t.evicted + size
+    log('evicted', id, size, removed(t, KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[3], KEYS[4], KEYS[5], size, writers, seen,
+      'clock', t.clock, 'evicted_bytes', t.evicted)); freed = freed + size; out[#out + 1] = id
   elseif size and rank then spared = spared + 1 end
 end
 out[2], out[3] = freed, spared
