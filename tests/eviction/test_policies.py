@@ -172,7 +172,7 @@ def test_a_burst_of_uses_is_one_use_and_a_use_apart_counts() -> None:
 
 
 def test_reading_much_makes_nothing_old() -> None:
-    """A cheap object that is read a hundred thousand times, with nothing evicted meanwhile, still goes before one that is a little dearer."""
+    """A cheap object that is read a hundred thousand times, with nothing evicted meanwhile, still goes before one a little dearer."""
     policy = Gdsf(3)
     policy.put("dearer", 1, 1.1)
     policy.put("cheap", 1, 1.0)
@@ -184,7 +184,7 @@ def test_reading_much_makes_nothing_old() -> None:
 
 
 def test_what_is_worth_more_stays_longer_than_in_proportion() -> None:
-    """Four times the worth is eight times the rank: it outlives four turnovers in the plain form, and seven here, for the clock creeps."""
+    """Four times the worth is eight times the rank: it outlives four turnovers in the plain form, and seven here: the clock has crept."""
     outlived = {}
     for kind in (PlainGdsf, Gdsf):
         policy = kind(100)
