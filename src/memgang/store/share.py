@@ -8,7 +8,7 @@ in whatever process; what is kept or pinned counts, and stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from memgang.errors import StoreFull
 from memgang.model import Ref
@@ -25,7 +25,7 @@ OWN = b"b:"  # what the fields of the totals that hold the bytes of agents begin
 class Share:
     """The share of one agent. With several shards one may hold what the others, when last asked, did not."""
 
-    def __init__(self, wire: Wire, keys: Keys, agent: str, limit: int, evicted: Callable[[list[Ref]], None]) -> None:
+    def __init__(self, wire: Wire, keys: Keys, agent: str, limit: int, evicted: Callable[[list[Ref]], Awaitable[None]]) -> None:
         self._wire, self._keys, self._agent, self._limit, self._evicted = wire, keys, agent, limit, evicted
         self._used: dict[int, int] = {}  # by shard, where there are several
 
@@ -78,7 +78,7 @@ class Share:
                 if needed > 0:
                     gone, _, victims = await scripts.evict(self._wire, self._keys, shard, own[start:start + BATCH], who=EVICTOR,
                                                            note=b"{}", needed=needed, of=self._agent)
-                    self._evicted(victims)
+                    await self._evicted(victims)
                     needed -= gone
                     places[shard] -= len(victims)
         await self.measure()
@@ -88,7 +88,7 @@ class Share:
 class Shares:
     """The shares of the agents that write through this process."""
 
-    def __init__(self, wire: Wire, keys: Keys, each: int, evicted: Callable[[list[Ref]], None]) -> None:
+    def __init__(self, wire: Wire, keys: Keys, each: int, evicted: Callable[[list[Ref]], Awaitable[None]]) -> None:
         self._wire, self._keys, self._each, self._evicted = wire, keys, each, evicted
         self._of: dict[str, Share] = {}
 
