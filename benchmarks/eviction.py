@@ -12,7 +12,8 @@ plain GDSF is LFU with aging, which should lose to LRU where the set in use move
 (src/memgang/eviction/gdsf.py). The exponent of the worth (1, 1.1, 1.2, 1.25, 1.3, 1.4, 1.5, 1.75, 2, 3) and the most uses (4, 8, no
 limit) are those that saved most on multi1 and sprite with the costs of seeds 6 to 12, lognormal and Zipf, at 2, 5, 10, 25 and 50 %.
 The tables and counts are of seeds 1 to 5; those, web07 and the log were looked at while forms were sought, and no figure was chosen by
-them. Loop and costs drawn from the log played no part.
+them. Loop played no part. Costs drawn from the log were looked at when all was chosen: a flatter exponent would save more on sprite and
+less on multi1 with them, and the choice stayed.
 Would change the server: GDSF below LRU in hits on a given trace, or any other policy above it in cost.
 """
 
