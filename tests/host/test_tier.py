@@ -274,6 +274,75 @@ async def test_a_flipped_bit_is_seen_and_the_server_is_asked(opened: Opened, ver
                 assert await other.get(ref) == text
 
 
+@pytest.mark.catalogue("A22")
+async def test_of_a_thousand_flipped_bits_none_is_handed_out(opened: Opened) -> None:
+    """Anywhere in an entry, its head too, before and behind what is hashed: right bytes each time, and no error of a read."""
+    chance = random.Random(2200)
+    async with opened(verify="always") as space:
+        texts = {await space.put(f"text {i} " * 20): f"text {i} " * 20 for i in range(200)}
+        for _ in range(5):
+            await space.get_many(list(texts))  # what was thrown out is kept again
+            await asyncio.sleep(0)
+            entries = space.store.tier.entries
+            with entries.env.begin(write=True, db=entries.bodies) as writing:
+                for ref in texts:
+                    raw = bytearray(writing.get(ref.id.encode()))
+                    raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+                    writing.put(ref.id.encode(), bytes(raw))
+            for ref, text in texts.items():
+                assert await space.get(ref) == text
+        before = space.store.wire.commands
+        await asyncio.sleep(0)
+        assert await space.get_many(list(texts)) == list(texts.values())
+        assert space.store.wire.commands <= before + 1, "what was damaged is whole again"
+
+
+@pytest.mark.catalogue("A22")
+async def test_a_flipped_bit_in_an_answer_is_no_error_and_no_other_answer(opened: Opened) -> None:
+    """It names nothing that is there, or is no answer at all: then it is asked for, kept again, and can be taken out."""
+    from memgang.model import Call
+
+    chance = random.Random(22)
+    async with opened() as space:
+        async def answer(number: int) -> str:
+            return f"answer {number}"
+
+        calls = {number: Call("function", "number", "1", {"n": number}) for number in range(100)}
+        for number, call in calls.items():
+            await space.recall(call, lambda number=number: answer(number))
+        await asyncio.sleep(0)
+        entries = space.store.tier.entries
+        for _ in range(3):
+            with entries.env.begin(write=True, db=entries.answers) as writing:
+                for call in calls.values():
+                    key = b"=" + space.key(call).encode()
+                    raw = bytearray(writing.get(key))
+                    raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+                    writing.put(key, bytes(raw))
+            for number, call in calls.items():
+                got = await space.recall(call, lambda: answer(-1))
+                assert got.how == "hit" and await got.value() == f"answer {number}"
+            await asyncio.sleep(0)
+        space.store.tier.take_out(answers=[space.key(call) for call in calls.values()])
+        assert not space.store.tier.flags.poisoned and entries.sizes()["answers"] == 0
+
+
+@pytest.mark.catalogue("A22")
+async def test_of_a_thousand_bits_flipped_in_the_server_each_is_seen(opened: Opened) -> None:
+    """A body in the server is checked against its reference: refused, never handed out; with its bytes back it is read again."""
+    chance = random.Random(22)
+    async with opened(verify="always", host_tier="off") as space:
+        refs = await space.put_many([f"text {i} " * 20 for i in range(1000)])
+        wire, keys = space.store.wire, space.store.keys
+        for ref in refs:
+            key, bit = keys.body(ref), chance.randrange(8 * 140)
+            await wire.call("SETBIT", key, bit, 1 - int(await wire.call("GETBIT", key, bit)))
+            with pytest.raises(IntegrityError):
+                await space.get(ref)
+            await wire.call("SETBIT", key, bit, 1 - int(await wire.call("GETBIT", key, bit)))
+        assert await space.get_many(refs) == [f"text {i} " * 20 for i in range(1000)]
+
+
 async def test_a_body_damaged_in_the_server_is_refused_where_the_host_has_none(opened: Opened, tmp_path: Path) -> None:
     async with opened(host_dir=tmp_path / "here") as here, opened(host_dir=tmp_path / "there") as there:
         ref = await here.put("hello")
@@ -396,6 +465,23 @@ def test_tiers_of_processes_that_were_killed_are_removed_by_whoever_comes_next(t
     assert other is not None and not dead.exists() and lives.folder.exists()
     for home in (lives, other):
         home.leave()
+    assert list(mine.iterdir()) == []
+
+
+@pytest.mark.catalogue("A3")
+@pytest.mark.parametrize("left", [("door",), ("in",), ("in", "door"), ("in", "door", "")])
+def test_whatever_of_a_tier_a_killed_process_left_is_removed(tmp_path: Path, left: tuple[str, ...]) -> None:
+    """Killed while it came or left: a lock file alone, or all of it."""
+    mine = tmp_path / f"memgang-{os.geteuid()}"
+    mine.mkdir(mode=0o700)
+    for end in left:
+        if end:
+            (mine / f"store-dead.{end}").touch()
+        else:
+            (mine / "store-dead").mkdir()
+    home = enter("store", "other", base=tmp_path, bytes_max=16 << 20)
+    assert home is not None
+    home.leave()
     assert list(mine.iterdir()) == []
 
 

@@ -67,10 +67,13 @@ class Remembered(msgspec.Struct, array_like=True):
     by: str
 
     def answered(self, now_ms: int) -> Answered | None:
-        """The answer, if it has not expired by the server's clock."""
+        """The answer, if it has not expired by the server's clock. None too where it is damaged."""
         if _over(self.expires, self.span, now_ms):
             return None
-        return Answered(Ref("mg:" + self.ref), self.fence, self.expires, self.validator, self.usage, self.by)
+        try:
+            return Answered(Ref("mg:" + self.ref), self.fence, self.expires, self.validator, self.usage, self.by)
+        except ValueError:
+            return None
 
 
 class Mark(NamedTuple):
@@ -83,6 +86,13 @@ class Mark(NamedTuple):
 
 _packed = msgspec.msgpack.Encoder().encode
 _unpacked = msgspec.msgpack.Decoder(Remembered).decode
+
+
+def _remembered(raw: bytes | memoryview) -> Remembered | None:
+    try:
+        return _unpacked(raw)
+    except (msgspec.MsgspecError, ValueError):
+        return None
 
 
 def body_key(ident: str) -> bytes:
@@ -113,12 +123,15 @@ def packed_body(kept: Kept, expires: int, now_ms: int) -> bytes:
 
 
 def kept(raw: bytes, now_ms: int) -> Kept | None:
-    """The body, if it has not expired by the server's clock."""
+    """The body, if it has not expired by the server's clock. None too where its head is damaged; the rest is its hash's to tell."""
     _, expires, span, kind, meta, filed = _HEAD.unpack_from(raw)
     if _over(expires, span, now_ms):
         return None
     at = _HEAD.size
-    return Kept(raw[at:at + kind].decode(), raw[at + kind + meta:], raw[at + kind:at + kind + meta], bool(filed))
+    try:
+        return Kept(raw[at:at + kind].decode(), raw[at + kind + meta:], raw[at + kind:at + kind + meta], bool(filed))
+    except UnicodeDecodeError:
+        return None
 
 
 def _over(expires: int, span: int, now_ms: int) -> bool:
@@ -147,9 +160,9 @@ class Entries:
         return txn.get(key, db=self.bodies)  # type: ignore[return-value]  # bytes, unless buffers are asked for
 
     def remembered(self, txn: lmdb.Transaction, key: bytes) -> Remembered | None:
-        """An answer, expired or not."""
+        """An answer, expired or not. One that is damaged is as good as none."""
         raw = txn.get(key, db=self.answers)
-        return None if raw is None else _unpacked(raw)
+        return None if raw is None else _remembered(raw)
 
     def mark(self, txn: lmdb.Transaction, key: bytes) -> Mark | None:
         """The mark of what was taken out."""
@@ -232,8 +245,12 @@ class Entries:
                     "used": self.number(reading, b"used"), "size": self.size}
 
     def _forget_age(self, writing: lmdb.Transaction, key: bytes, raw: bytes | memoryview) -> int:
-        age = _unpacked(raw).age if is_answer(key) else _OLD.unpack_from(raw)[0]
-        writing.delete(_NUMBER.pack(age), db=self.ages)
+        if is_answer(key):
+            age = -1 if (held := _remembered(raw)) is None else held.age  # damaged: its number stays behind, and goes with the oldest
+        else:
+            age = _OLD.unpack_from(raw)[0]
+        if 0 <= age < 1 << 64:
+            writing.delete(_NUMBER.pack(age), db=self.ages)
         return _cost(raw)
 
 
