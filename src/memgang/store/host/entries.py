@@ -149,6 +149,7 @@ class Entries:
         # Neither synchronised (a reboot takes it anyway) nor written through the map (a full file system is then an error,
         # where it would be a SIGBUS).
         self.env = lmdb.open(str(folder), map_size=size, max_dbs=8, sync=False, metasync=False, writemap=False, mode=0o600)
+        _keep_to_ourselves(folder / "data.mdb")
 
     def open_parts(self) -> None:
         """Open the parts, which writes: only by who may write."""
@@ -264,6 +265,17 @@ def _make_table(path: Path) -> None:
             allocate(fd, TABLE_BYTES)
         finally:
             os.close(fd)
+
+
+def _keep_to_ourselves(data: Path) -> None:
+    """LMDB leaves its data file open to programs that this process starts by exec, and they would keep the memory of a tier that
+    is gone for as long as they run."""
+    with contextlib.suppress(OSError):
+        ours = data.stat()
+        for name in os.listdir("/dev/fd"):
+            with contextlib.suppress(OSError):  # the one that lists them
+                if os.path.samestat(os.fstat(int(name)), ours):
+                    os.set_inheritable(int(name), False)
 
 
 def _cost(raw: bytes | memoryview) -> int:
