@@ -6,6 +6,9 @@ import asyncio
 import fcntl
 import os
 import random
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -378,20 +381,83 @@ async def test_a_writer_that_is_stopped_holds_up_nobody_and_what_must_go_is_read
 
 
 @pytest.mark.catalogue("A26")
-async def test_a_reader_for_whom_there_is_no_room_asks_the_server(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever LMDB says, nobody's get fails of it."""
+async def test_a_reader_for_whom_there_is_no_room_asks_the_server(opened: Opened) -> None:
+    """Every place in the table of readers is taken, beyond the 200th: nobody's get, put or forget fails of it."""
     async with opened() as space:
-        ref = await space.put("x")
+        ref, gone = await space.put("x"), await space.put("goes")
         await asyncio.sleep(0)
+        tier, taken = space.store.tier, list[lmdb.Transaction]()
+        try:
+            with pytest.raises(lmdb.ReadersFullError):
+                while True:
+                    taken.append(tier.entries.env.begin())
+                    if len(taken) == 200:
+                        assert at_hand(space, ref), "there is room for many more"
+            print(f"{len(taken)} readers at once")
+            before = space.store.wire.commands
+            assert await space.get(ref) == "x"
+            assert await space.get_many([ref, ref]) == ["x", "x"]
+            assert space.store.wire.commands > before
+            other = await space.put("y")
+            await space.forget(gone)
+            assert not tier.holds(ref.id)
+        finally:
+            taken.clear()
+        await when(lambda: at_hand(space, ref))
+        assert at_hand(space, other) and not at_hand(space, gone)
 
-        class Full:
-            def begin(self, *_: Any, **__: Any) -> Any:
-                raise lmdb.ReadersFullError("no slot")
 
-        monkeypatch.setattr(space.store.tier.entries, "env", Full())
-        assert await space.get(ref) == "x"
-        assert await space.get_many([ref, ref]) == ["x", "x"]
-        monkeypatch.undo()
+FULL = """
+import asyncio, os, sys
+import memgang
+from memgang.store.host import ring
+
+async def main():
+    async with memgang.open(space="full", agent="full") as space:  # a server of its own, elsewhere
+        folder = space.store.home.folder.parent
+        said = [space.store.tier is not None, space.store.log._ring is not None]
+        with open(folder / "rest", "wb", buffering=0) as rest:  # to the last byte, and then some more is wanted
+            try:
+                while True:
+                    rest.write(bytes(1 << 16))
+            except OSError:
+                pass
+        refs = {await space.put(f"{i} " * 5_000): f"{i} " * 5_000 for i in range(200)}
+        for _ in range(2):
+            for ref, text in refs.items():
+                assert await space.get(ref) == text
+        async with memgang.open(space="another", agent="full") as another:  # whose files find no room any more
+            assert await another.get(await another.put("x")) == "x"
+            said.append(another.store.tier is None)
+        gone = next(iter(refs))
+        await space.forget(gone)
+        assert space.store.objects.at_hand(gone) is None
+        os.unlink(folder / "rest")
+        for ref in list(refs)[1:]:
+            await space.get(ref)
+            await asyncio.sleep(0)
+        while space.store.objects.at_hand(ref) is None:
+            await space.get(ref)
+            await asyncio.sleep(0.01)
+        print(said, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.catalogue("A26")
+def test_a_full_file_system_costs_the_tier_and_nothing_else(tmp_path: Path) -> None:
+    """A shared memory of 48 MB is filled to the last byte: no SIGBUS, no get that fails; with room again things are kept again."""
+    place, own = tmp_path / "shm", ("unshare", "--mount", "--map-root-user")
+    place.mkdir()
+    mounted = [*own, "sh", "-c", f'mount -t tmpfs -o size=48m,mode=700 tmpfs "{place}" && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system of its own")
+    done = subprocess.run(
+        [*mounted, sys.executable, "-c", FULL], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "MEMGANG_HOST_DIR": str(place),
+             "MEMGANG_STATE_DIR": str(tmp_path / "state"), "MEMGANG_RUNTIME_DIR": str(tmp_path / "run")})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[True, True, True]\n"
 
 
 @pytest.mark.catalogue("A26")
