@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib.util
 import logging
 import os
 import re
@@ -248,6 +249,31 @@ class Exporter:
             sync_names(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+class Outcome(NamedTuple):
+    """What a folder holds of one space: files of all lives, their bytes, and up to where each log stands in the latest."""
+
+    folder: Path
+    files: int
+    bytes: int
+    upto: dict[str, int]
+    missing: str  # what has to be installed before anything can be exported
+
+
+def outcome(settings: Settings, space: str) -> Outcome | None:
+    """What was exported of a space. None: nobody has asked for it here.
+
+    Raises:
+        OSError: the folder cannot be looked into.
+    """
+    if settings.log_export_dir is None:
+        return None
+    folder = settings.log_export_dir.expanduser().absolute() / space
+    found = lives(folder)
+    sizes = [path.stat().st_size for life in found for path in life.folder.iterdir() if _FILE.fullmatch(path.name)]
+    missing = "memgang[arrow]" if settings.log_export_format == "parquet" and not importlib.util.find_spec("pyarrow") else ""
+    return Outcome(folder, len(sizes), sum(sizes), exported(found[-1].folder) if found else {}, missing)
 
 
 def lives(folder: Path) -> list[Life]:

@@ -229,6 +229,10 @@ class Store:
         except LogBroken:
             return []  # who reads the log goes on without; who verifies it is told
 
+    def host_state(self) -> host.State | None:
+        """How this host's tier stands. None: it is switched off, or there is no room or no place for it."""
+        return host.state(self.home) if self.home is not None else None
+
     def sync_client(self) -> redis.Redis:
         """A connection for a thread of its own."""
         return redis.Redis(**self._sync_kwargs)
