@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,27 @@ async def test_marks_that_are_young_stay_when_it_is_tidied(tier: Tier) -> None:
     assert tier.body("a", 0) is None
 
 
+READER = """
+import os, sys
+from pathlib import Path
+from memgang.store.host.entries import Entries
+entries = Entries(Path(sys.argv[1]) / "tier", 16 << 20)
+reading = entries.env.begin()
+reading.get(b"x")
+print("reading", flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+async def test_the_slot_of_a_killed_reader_is_given_back_when_it_is_tidied(tier: Tier) -> None:
+    """What it saw would be kept for it for ever: the map would fill with old pages."""
+    child = subprocess.run([sys.executable, "-c", READER, str(tier.folder)], capture_output=True, text=True, check=False)
+    assert child.stdout == "reading\n" and child.returncode == -9, child.stderr
+    assert "no active readers" not in tier.entries.env.readers()
+    tier.tidy()
+    assert "no active readers" in tier.entries.env.readers()
+
+
 # ── poison and clearing ──────────────────────────────────────────────────────────────────────────
 
 
@@ -191,6 +214,21 @@ async def test_what_cannot_be_cleared_or_taken_out_forbids_reading(tier: Tier, m
     assert tier.clear({}) and not tier.flags.poisoned
     monkeypatch.setattr(tier.entries, "clear", full)
     assert not tier.clear({}) and tier.flags.poisoned
+
+
+async def test_nobody_waits_again_for_a_writer_that_is_known_to_be_stopped(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first who must take something out waits; after that reading is forbidden anyway."""
+    waited = list[float]()
+
+    def stopped(patience_s: float) -> bool:
+        waited.append(patience_s)
+        return False
+
+    monkeypatch.setattr(tier, "_may_write", stopped)
+    tier.take_out(["a"])
+    tier.take_out(["b"])
+    monkeypatch.undo()
+    assert waited == [tiers.TAKE_S, 0.0] and tier.flags.poisoned
 
 
 async def test_while_it_is_poisoned_nothing_is_kept(tier: Tier) -> None:

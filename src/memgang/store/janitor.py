@@ -7,10 +7,12 @@ and two at once would only ask the same questions twice: every step is safe to r
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import secrets
 import struct
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
@@ -28,6 +30,8 @@ from memgang.store.wire import Wire
 
 SWEEPER = "janitor/expiry"
 
+_log = logging.getLogger(__name__)
+
 
 async def keep_house(
     wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings, rings: Path | None = None,
@@ -36,23 +40,42 @@ async def keep_house(
     exporter = Exporter(wire, keys, settings) if settings.log_export_dir is not None else None
     try:
         while True:
-            # Best effort: the next round tries again. Also where another program's values stand under our keys.
-            with contextlib.suppress(MemGangError, RedisError, ValueError, TypeError, OSError, struct.error):
-                await log.measure_offset()
-                await objects.room.measure()
-                await hold_secret(wire, keys)
-                if rings is not None:
-                    await written_for_the_dead(wire, keys, rings)
-                await objects.large.tidy()
-                # Before the log is trimmed, and by whoever has a folder: whose turn it is to trim may have none.
-                if exporter is not None:
-                    await exporter.round(log.server_ms())
-                if await _alone(wire, keys, settings):
-                    await one_round(wire, keys, objects, log, settings, exporter)
+            await _tried(_looked(wire, keys, objects, log), keys)
+            if rings is not None:
+                await _tried(written_for_the_dead(wire, keys, rings), keys)
+            await _tried(objects.large.tidy(), keys)
+            # Before the log is trimmed, and by whoever has a folder: whose turn it is to trim may have none.
+            if exporter is not None:
+                await _tried(exporter.round(log.server_ms()), keys)
+            await _tried(_in_turn(wire, keys, objects, log, settings, exporter), keys)
             await asyncio.sleep(settings.janitor_ms / 1000)
     finally:
         if exporter is not None:
             exporter.close()
+
+
+async def _tried(step: Awaitable[Any], keys: Keys) -> None:
+    """Best effort: the next round tries again. One step that fails, perhaps at another program's value under a key of ours,
+    keeps no other from being done, and no failure ends keeping house for the rest of this process."""
+    try:
+        await step
+    except (MemGangError, RedisError, ValueError, TypeError, OSError, struct.error):
+        pass
+    except Exception:
+        _log.exception("house was not kept in space %s", keys.space)
+
+
+async def _looked(wire: Wire, keys: Keys, objects: Objects, log: EventLog) -> None:
+    await log.measure_offset()
+    await objects.room.measure()
+    await hold_secret(wire, keys)
+
+
+async def _in_turn(
+    wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings, exporter: Exporter | None,
+) -> None:
+    if await _alone(wire, keys, settings):
+        await one_round(wire, keys, objects, log, settings, exporter)
 
 
 async def hold_secret(wire: Wire, keys: Keys) -> None:
