@@ -56,7 +56,7 @@ async def test_what_waits_to_be_written_is_read_already_and_is_gone_when_it_is_t
     """In the same turn of the loop: the newer of what waits and what is written; nothing, where it must go."""
     body(tier, "a", b"old")
     tier.keep_answer("call", answer(2), 0, time.monotonic())
-    assert tier.body("a", 0) == ("text/plain", b"old", b"") and tier.holds("a")
+    assert tier.body("a", 0)[:3] == ("text/plain", b"old", b"") and tier.holds("a")
     assert tier.answer("call", 0).fence == 2
     await asyncio.sleep(0)
     assert tier._waiting == {}

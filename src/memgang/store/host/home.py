@@ -35,7 +35,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the place is the point; what l
 DOOR_S = 5.0
 SHARE = 0.25  # of what is free there
 MOST_BYTES = 1 << 30
-FORM = 2  # of what is written in a tier
+FORM = 3  # of what is written in a tier
 LEAST_BYTES = 8 << 20  # less is not worth its trouble
 
 
