@@ -284,6 +284,12 @@ async def test_a_tier_that_is_closed_takes_and_gives_nothing(tmp_path: Path) -> 
     assert not tier.clear({}) and tier._waiting == {}
 
 
+async def test_a_thread_that_reads_while_it_is_closed_finds_nothing(tier: Tier) -> None:
+    """It may stand between the look at `off` and the look at the words in memory."""
+    tier.flags.close()
+    assert not tier.readable and tier.body("a", 0) is None
+
+
 # ── room ─────────────────────────────────────────────────────────────────────────────────────────
 
 

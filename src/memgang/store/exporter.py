@@ -25,6 +25,7 @@ import logging
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -111,8 +112,9 @@ class Exporter:
                 return 0
             # Before the first page is looked at: else whoever keeps house does not know that it is wanted.
             await self._tell(now)
+            ends = time.monotonic() + self._settings.janitor_ms / 1000  # the house is kept by the same task
             for log in self._keys.logs():
-                while (segment := await self._due(log, now)) is not None:
+                while time.monotonic() < ends and (segment := await self._due(log, now)) is not None:
                     await self._file(functools.partial(self._write, segment))
                     self._upto[log] = segment.last
                     await self._tell(now)
