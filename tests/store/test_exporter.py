@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -321,7 +322,23 @@ async def test_files_that_were_moved_away_are_not_written_again(opened: Callable
         assert numbers(tmp_path) == [5, 6, 7, 8] and await standing(space) == []
 
 
-@pytest.mark.parametrize("lost", ["all", "the last"])
+async def test_a_folder_that_was_taken_away_is_made_anew(
+    opened: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """While a process exports to it: that is said, nothing is trimmed, and the next round goes on in a new one."""
+    async with opened(**QUIET) as space:
+        await old(space, 3)
+        with of(space, tmp_path / "out") as one, caplog.at_level(logging.WARNING, "memgang"):
+            await round_of(space, one)
+            shutil.rmtree(tmp_path / "out")
+            await old(space, 3)
+            await round_of(space, one)
+            assert await standing(space) == [4, 5, 6] and "is not trimmed now" in caplog.text
+            await round_of(space, one)
+            assert await standing(space) == [] and numbers(tmp_path / "out") == [4, 5, 6]
+
+
+@pytest.mark.parametrize("lost", ["all", "all, and much came again", "the last"])
 async def test_a_server_that_lost_data_begins_a_new_folder(opened: Callable[..., Any], tmp_path: Path, lost: str) -> None:
     """Numbers are given again then: what has them now is no double of what had them before."""
     async with opened(**QUIET) as space:
@@ -331,10 +348,10 @@ async def test_a_server_that_lost_data_begins_a_new_folder(opened: Callable[...,
             await round_of(space, one)
             was = await wire.call("GET", STORE_ID)
             try:
-                if lost == "all":
+                if lost != "the last":
                     await wire.call("SET", STORE_ID, "e" * 32)
                     await wire.call("DEL", Keys.exported(space.name))
-                await wire.call("HSET", keys.at(0, "u"), "seq", 0 if lost == "all" else 3)
+                await wire.call("HSET", keys.at(0, "u"), "seq", {"all": 0, "the last": 3}.get(lost, 50))
                 await wire.call("DEL", keys.log("a00"))
                 await one.round(space.store.log.server_ms())  # it comes to know
                 await old(space, 4)
@@ -343,7 +360,8 @@ async def test_a_server_that_lost_data_begins_a_new_folder(opened: Callable[...,
                 await wire.call("SET", STORE_ID, was)
         first, second = lives(tmp_path / space.name)
         assert exported(first.folder)["a00"] == 5
-        assert numbers(second.folder) == ([1, 2, 3, 4] if lost == "all" else [4, 5, 6, 7])
+        begins = {"all": 1, "the last": 4}.get(lost, 51)
+        assert numbers(second.folder) == list(range(begins, begins + 4))
         assert await standing(space) == []
         assert await wire.call("HLEN", Keys.exported(space.name)) == 1  # nobody waits for the first
 

@@ -91,6 +91,7 @@ class Exporter:
         self.folder = settings.log_export_dir.expanduser().absolute() / keys.space
         self._lock: int | None = None
         self._life: Life | None = None
+        self._had: set[str] = set()  # lives of which this process has told
         self._upto: dict[str, int] = {}
         self._told = Told()
         self._said = ""
@@ -180,8 +181,10 @@ class Exporter:
             await self._file(lambda: self._begin(epoch))
         assert self._life is not None
         if not self._told.at:
-            gone = [life.folder.name for life in await self._file(lambda: lives(self.folder)) if life != self._life]
-            if gone:  # nobody is to wait for them
+            now = self._life.folder.name
+            gone = {life.folder.name for life in await self._file(lambda: lives(self.folder))} | self._had
+            self._had = {now}
+            if gone := gone - {now}:  # nobody is to wait for them
                 await self._wire.call("HDEL", Keys.exported(self._keys.space), *map(sealmarks.field_of, gone))
         return True
 
