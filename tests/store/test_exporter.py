@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.chaos.servers import PrivateServer
 from tests.gates import until
 
 import memgang
@@ -320,6 +321,30 @@ async def test_files_that_were_moved_away_are_not_written_again(opened: Callable
         with of(space, tmp_path) as one:
             await round_of(space, one)
         assert numbers(tmp_path) == [5, 6, 7, 8] and await standing(space) == []
+
+
+async def test_who_is_to_export_trims_nothing_before_anybody_has_come_to_it(opened: Callable[..., Any], tmp_path: Path) -> None:
+    """Its folder is another process's, or the disk is full, and the server has not heard of it yet."""
+    async with opened(**QUIET) as space:
+        await old(space, 3)
+        store, settings = space.store, space.settings.with_(log_export_dir=tmp_path)
+        await janitor.one_round(store.wire, store.keys, store.objects, store.log, settings)
+        assert await standing(space) == [1, 2, 3]
+        await round_of(space)
+        assert await standing(space) == []
+
+
+async def test_on_a_full_server_what_is_exported_is_trimmed_all_the_same(tmp_path: Path) -> None:
+    """It has no room to be told, and needs the trimming most: who has the folder knows."""
+    with PrivateServer(tmp_path / "s") as server, server.admin() as admin:
+        async with memgang.open(server.url, space="full", agent="tester", runtime_dir=tmp_path / "r", host_dir=tmp_path, **QUIET) as space:
+            await old(space, 5)
+            with of(space, tmp_path / "out") as one:
+                admin.config_set("maxmemory", 1)
+                await round_of(space, one)
+                assert numbers(tmp_path / "out") == [1, 2, 3, 4, 5] and await standing(space) == []
+                assert not admin.exists(Keys.exported("full"))
+            admin.config_set("maxmemory", 0)
 
 
 async def test_a_folder_that_was_taken_away_is_made_anew(
