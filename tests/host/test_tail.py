@@ -106,6 +106,51 @@ async def test_a_long_log_is_read_to_its_end_before_the_tier_is_good(opened: Ope
         assert not space.store.tier.holds(A) and space.store.tier.holds(B)
 
 
+async def test_one_look_reads_all_pages(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would say that the tier is good while what it has not read yet is still in it."""
+    from memgang.store.host import tail
+
+    async with opened() as space:
+        await logged(space, ("put", B, "op new"))
+        monkeypatch.setattr(space.store._tail, "_ours", lambda: False)  # the thread rests while it is good
+        monkeypatch.setattr(tail, "PAGE", 7)
+        keys, tier, client = space.store.keys, space.store.tier, space.store.sync_client()
+        seq = int(client.hget(keys.at(0, "u"), "seq"))
+        with client.pipeline(transaction=True) as writing:
+            for n in range(1, 51):
+                writing.xadd(keys.at(0, "a"), {"e": "put", "at": "1", "id": B, "x": "op new"}, id=f"{seq + n}-0")
+            writing.hset(keys.at(0, "u"), "seq", str(seq + 50))
+            writing.execute()
+        space.store._tail.look(client)
+        assert tier.cursor("a00") == seq + 50
+        client.close()
+
+
+async def test_the_line_that_was_read_last_is_not_carried_out_again(opened: Opened) -> None:
+    """It is looked at with each look, to see that it is still there: what was forgotten then and put again stays."""
+    async with opened() as space:
+        await logged(space, ("forgotten", A, ""))
+        kept(space)
+        await asyncio.sleep(0)
+        await logged(space, ("put", B, "op new"))
+        assert space.store.tier.holds(A)
+
+
+async def test_marks_and_slots_are_tidied_by_who_reads_the_log(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a minute; nobody else does it."""
+    async with opened() as space:
+        tidied = list[int]()
+        monkeypatch.setattr(space.store.tier, "tidy", lambda: tidied.append(1))
+        space.store._tail._mended = time.monotonic() - 3600
+
+        async def done() -> bool:
+            return bool(tidied)
+
+        await until(done)
+        await logged(space, ("put", B, "op new"))
+        assert len(tidied) == 1
+
+
 async def test_a_counter_that_is_no_number_lets_nobody_say_that_the_tier_is_good(opened: Opened) -> None:
     """Somebody has written over it: what is there cannot be known to be all."""
     async with opened() as space:

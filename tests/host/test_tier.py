@@ -561,6 +561,25 @@ def test_whatever_of_a_tier_a_killed_process_left_is_removed(tmp_path: Path, lef
     assert list(mine.iterdir()) == []
 
 
+def test_a_door_that_was_taken_away_while_one_waited_at_it_is_no_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one out removes it: who holds a lock on nothing is not alone, and tries again."""
+    real, taken = homes.try_lock, []
+
+    def left(fd: int, **words: Any) -> bool:
+        if not taken:
+            taken.append((tmp_path / "x.door").unlink())
+        return real(fd, **words)
+
+    monkeypatch.setattr(homes, "try_lock", left)
+    with homes._door(tmp_path / "x"):
+        other = os.open(tmp_path / "x.door", os.O_RDWR)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(other)
+
+
 def test_a_directory_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
     """Nor one that is a link: then there is no tier, and nothing fails."""
     mine = tmp_path / f"memgang-{os.geteuid()}"
