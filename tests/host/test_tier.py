@@ -555,8 +555,13 @@ def test_whatever_of_a_tier_a_killed_process_left_is_removed(tmp_path: Path, lef
             (mine / f"store-dead.{end}").touch()
         else:
             (mine / "store-dead").mkdir()
+    (mine / "store-dead.ring").mkdir()
+    (mine / "store-dead.ring" / "old").touch()
+    os.utime(mine / "store-dead.ring" / "old", (0, 0))
+    os.utime(mine / "store-dead.ring", (0, 0))
     home = enter("store", "other", base=tmp_path, bytes_max=16 << 20)
-    assert home is not None
+    assert home is not None and not (mine / "store-dead.ring" / "old").exists()
+    (mine / "store-dead.ring").rmdir()
     home.leave()
     assert list(mine.iterdir()) == []
 
