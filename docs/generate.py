@@ -65,6 +65,13 @@ SETTINGS = {
     "flush_events": "How many events make a batch.",
     "log_keep_hours": "How long the log is kept.",
     "log_entries_max": "How many entries each log keeps at most.",
+    "log_export_dir": "Whatever is to be trimmed from the log is written to files there first, and nothing is trimmed that is in none, "
+                      "whoever keeps house (a folder that nobody has written to for a week is not waited for): "
+                      "`<space>/<number>-<epoch>-<random>/a00-<first seq>-<last seq>.jsonl`, a row for each event, `a` changes and `h` "
+                      "reads, each number once. `cat` puts the lines together, "
+                      "`pyarrow.dataset.dataset(files, format=\"parquet\")` or DuckDB's `read_parquet(files)` the tables; "
+                      "`at` orders rows of several logs, `call` joins those of one call.",
+    "log_export_format": "What these files are: JSON Lines, or Parquet tables (needs `memgang[arrow]`).",
     "seal": "This process seals the log of its space (signed Merkle roots in a file), when no other process does.",
     "seal_ms": "How old an entry of the log is at most before it is sealed.",
     "seal_entries": "How many entries are sealed at once at most.",

@@ -107,6 +107,8 @@ class Settings:
     flush_events: int = 256
     log_keep_hours: int = 7 * 24
     log_entries_max: int = 500_000
+    log_export_dir: Path | None = None  # nothing is trimmed that is not in files there
+    log_export_format: Literal["jsonl", "parquet"] = "jsonl"
     janitor_ms: int = 5_000
 
     # Sealing it, so that a change shows afterwards
@@ -168,7 +170,7 @@ class Settings:
         values.setdefault("openai_base_url", os.environ.get("OPENAI_BASE_URL") or None)
         values.setdefault("openai_api_key", os.environ.get("OPENAI_API_KEY") or None)
         values.update({name: value for name, value in given.items() if value is not None})
-        for name in ("state_dir", "runtime_dir", "prices", "seal_anchor", "host_dir"):
+        for name in ("state_dir", "runtime_dir", "prices", "seal_anchor", "host_dir", "log_export_dir"):
             if isinstance(values.get(name), str):
                 values[name] = Path(values[name])
         return cls(**values)

@@ -77,7 +77,8 @@ class Havoc:
         """A new worker."""
         self._started += 1
         home = self._crew.folder / f"host{self._started % self._hosts}"  # death can be proved to those of the same place only
-        return await self._crew.start(f"w{self._started}", runtime_dir=str(home))
+        (home / "shm").mkdir(parents=True, exist_ok=True)
+        return await self._crew.start(f"w{self._started}", runtime_dir=str(home), host_dir=str(home / "shm"))
 
     async def round(self, number: int, calls: int, keys: int) -> None:
         """One round under havoc: ends when every worker that still lives has done its calls."""
@@ -165,6 +166,7 @@ async def campaign(
             await crew.end()
             facts = Facts(dead=set(havoc.kills), stood=havoc.stood, wall=time.time() - time.monotonic(), lease_s=LEASE_S,
                           bound_s=max(LEASE_S, SETTINGS["hold_ms"] / 1000) + POLL_S + 15.0)
+            facts.hosts = {member.name: str(member.spec["host_dir"]) for member in crew.all}
             load(crew.histories(), facts)
         witness.close(facts)
     outcome.breaches = check(facts)
@@ -176,6 +178,7 @@ async def campaign(
         "executions": len(facts.begins), "commits": words["committed"], "taken over": words["taken"],
         "fenced": words["fenced"], "released": words["released"], "lives of the data": len(facts.lives),
         "answers read": sum(o.op == "recall" and o.good and o.told["how"] in ("hit", "joined") for o in facts.ops),
+        "reads at hand": sum(o.op == "get" and o.good and o.told["hand"] for o in facts.ops),
         "degraded": sum(o.op == "recall" and o.good and o.told["degraded"] for o in facts.ops),
         "errors": sum(o.t1 is not None and "error" in o.told for o in facts.ops),
     })

@@ -85,6 +85,7 @@ class Facts:
     totals: dict[str, int] | None = None
     owners: dict[str, str] = field(default_factory=dict)  # who wrote each of them first
     dead: set[int] = field(default_factory=set)  # pids that were killed: what they did not return is no hang
+    hosts: dict[str, str] = field(default_factory=dict)  # of each worker; unknown: all of one
     stood: list[tuple[int, float, float]] = field(default_factory=list)  # pid, from, to: SIGSTOP
     wall: float = 0.0  # wall clock - monotonic clock, of this host
     lease_s: float = 0.3
@@ -332,7 +333,7 @@ def _totals(facts: Facts) -> Iterator[Breach]:
 
 
 def _gone(facts: Facts) -> Iterator[Breach]:
-    """I12: no read after an acknowledged forget or an expiry, unless it was put again."""
+    """I12, B12: no read after an acknowledged forget or an expiry, unless it was put again."""
     put_after = defaultdict[str, list[float]](list)
     lifetimes: dict[str, float] = {}
     for op in facts.ops:
@@ -352,7 +353,9 @@ def _gone(facts: Facts) -> Iterator[Breach]:
             continue
         ref = op.asked["ref"]
         for gone in forgets[ref]:
-            if (gone.t1 or 0) < op.t0 and not any(at >= gone.t0 + facts.wall - SLACK_S for at in put_after[ref]):
+            # On its own host it is gone before it is acknowledged, on others a second later: P9.
+            late = 0.0 if facts.hosts.get(op.worker) == facts.hosts.get(gone.worker) else FRESH_S + SLACK_S
+            if (gone.t1 or 0) + late < op.t0 and not any(at >= gone.t0 + facts.wall - SLACK_S for at in put_after[ref]):
                 yield Breach("I12", f"{op.n} read {ref} after {gone.n} had forgotten it")
         if op.t0 > lifetimes.get(ref, float("inf")) + SLACK_S:
             yield Breach("I12", f"{op.n} read {ref} after it had expired")

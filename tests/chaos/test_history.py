@@ -113,6 +113,10 @@ PLANTED: dict[str, tuple[str, Callable[[Facts], None]]] = {
     "bytes of another agent": ("I11", lambda f: f.owners.update({NAMED.id: "u/a"})),
     "bytes of an agent that has none": ("I11", lambda f: f.totals.update({"b:u/c": 0}) if f.totals else None),
     "a read after the forget": ("I12", lambda f: f.ops.append(op("x", "get", 11.2, 11.3, {"ref": TEXT}, {"hash": TEXT}))),
+    "a read on its own host after the forget": ("I12", lambda f: (f.hosts.update(w1="a", w2="b"), f.ops.append(
+        op("x", "get", 11.2, 11.3, {"ref": TEXT}, {"hash": TEXT})))[0] and None),
+    "a read on another host a second after the forget": ("I12", lambda f: (f.hosts.update(w1="a", w2="b"), f.ops.append(
+        op("x", "get", 12.2, 12.3, {"ref": TEXT}, {"hash": TEXT}, pid=2)))[0] and None),
     "a read after the end of life": ("I12", lambda f: (f.ops[2].asked.update(ttl=0.01),
                                                       f.ops.append(op("x", "get", 10.9, 10.92, {"ref": TEXT}, {"hash": TEXT})))[0]),
     "a name that goes back": ("I12", lambda f: told(f, "h", version=6)),
@@ -148,6 +152,9 @@ def test_what_is_allowed_is_no_breach() -> None:
     own = {"key": "q", "by": "w5.5.1"}
     facts.ops.append(op("q", "recall", 10.0, 10.2, {"key": "q", "ck": "cq"},
                         {"ref": ref_of(*encode(own)), "how": "computed", "degraded": True, "value": own}, pid=5))
+    facts.hosts.update(w1="a", w2="b")  # what another host reads within a second of a forget
+    facts.ops.append(op("r", "get", 11.9, 12.0, {"ref": TEXT}, {"hash": TEXT}, pid=2))
+    assert [str(b) for b in check(facts)] == []
     again(facts, "forgotten", Entry(0, "put", 11.1, TEXT.id, "op9 new"))
     facts.ops.append(op("t", "get", 11.2, 11.3, {"ref": TEXT}, {"hash": TEXT}))
     assert [str(b) for b in check(facts)] == []

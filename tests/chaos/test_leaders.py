@@ -87,13 +87,13 @@ async def test_a_killed_leader_is_replaced_once_and_all_get_one_value(
 ) -> None:
     """kill -9 at a random time, with 20 followers in 4 processes: one takes over, one commit, one value.
 
-    On one host the lease is half a minute, and nobody waits for it: the death is proved.
+    On one host the lease is ten minutes, and nobody waits for it: the death is proved.
     """
     chance, kills, count = random.Random(seed), dict[int, float](), many(10, 100)
     same: dict[str, Any] = {}
     if host == "one host":
-        same = {"runtime_dir": str(stage.crew.folder / "host"), "lease_ms": 30_000, "beat_ms": 7_500}
-        stage.facts.lease_s = 30.0
+        same = {"runtime_dir": str(stage.crew.folder / "host"), "lease_ms": 600_000, "beat_ms": 150_000}
+        stage.facts.lease_s = 600.0
     followers = [await stage.worker(f"f{i}", **same) for i in range(4)]
     for start in range(0, count, AT_ONCE):
         keys = [f"k{i}" for i in range(start, start + AT_ONCE)]

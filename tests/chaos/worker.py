@@ -114,8 +114,10 @@ class Worker:
     async def get(self, ref: Ref) -> dict[str, Any]:
         n = self.history.begin("get", ref=ref)
         try:
+            trips = self.space.store.wire.commands
             value = await self.space.get(ref)
-            told: dict[str, Any] = {"hash": ref_of(*encode(value))}
+            # No turn of the loop is taken where the host has it, so nobody else can have asked for anything meanwhile.
+            told: dict[str, Any] = {"hash": ref_of(*encode(value)), "hand": self.space.store.wire.commands == trips}
         except MemGangError as error:
             told = {"error": type(error).__name__, "text": str(error)[:200]}
         self.history.line("return", n=n, **told)

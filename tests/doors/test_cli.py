@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,44 @@ def test_doctor_is_content_with_a_fresh_embedded_server(memgang: Memgang) -> Non
     assert done.status == 0, done.out
     assert {f["level"] for f in json.loads(done.out)} <= {"ok", "warn"}
     assert json.loads(memgang("stop", "--json").out)["outcome"] == "not running"
+
+
+GUEST = """
+import asyncio, os, sys
+import memgang
+async def main():
+    async with memgang.open(flush_ms=3_600_000, agent="guest") as space:
+        for i in range(3):
+            await space.get(await space.put(f"text {i}"))
+        print(os.getpid(), flush=True)
+        await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+def test_doctor_shows_what_this_host_shares_and_who_sees_to_it(memgang: Memgang, tmp_path: Path) -> None:
+    """What lies in the tier, how large it is, who reads the log behind it, whose events wait; and what was exported."""
+    guest = subprocess.Popen([sys.executable, "-c", GUEST], env=memgang.env, stdout=subprocess.PIPE, text=True)
+    assert guest.stdout is not None
+    pid = int(guest.stdout.readline())
+    try:
+        done = memgang("doctor", "--json", MEMGANG_LOG_EXPORT_DIR=str(tmp_path / "out"))
+    finally:
+        guest.kill()
+        guest.communicate()
+    found = {f["what"]: f for f in json.loads(done.out)}
+    host = found["host tier"]
+    assert host["level"] == "ok" and re.match(r"3 bodies and 0 answers, [\d.]+ k?B of [\d.]+ [MG]B in ", host["detail"]), host
+    assert str(tmp_path / "host") in host["detail"] and re.search(rf"; log read [\d.]+ s ago by process {pid}; ", host["detail"])
+    assert host["detail"].endswith("events of 2 processes wait to be written")
+    assert found["log export"]["detail"] == f"0 files, 0 B in {tmp_path / 'out' / 'default'}: nothing yet"
+    assert "log export" not in memgang("doctor").out
+
+    (tmp_path / "host" / f"memgang-{os.geteuid()}").chmod(0o777)
+    none = {f["what"]: f for f in json.loads(memgang("doctor", "--json").out)}["host tier"]
+    assert none["level"] == "warn" and "MEMGANG_HOST_DIR" in none["fix"]
+    off = {f["what"]: f for f in json.loads(memgang("doctor", "--json", MEMGANG_HOST_TIER="off").out)}["host tier"]
+    assert (off["level"], off["detail"]) == ("ok", "off")
 
 
 def test_help_lists_every_command_and_completion_is_offered(memgang: Memgang) -> None:

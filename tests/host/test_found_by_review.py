@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from memgang.errors import StoreUnavailable
 from memgang.model import NO_USAGE, Answered, Context, Ref
+from memgang.store import events
 from memgang.store.events import EventLog, written_for_the_dead
 from memgang.store.host import Tier, enter
 from memgang.store.host import tier as tiers
@@ -114,7 +116,8 @@ async def test_lines_without_a_place_in_the_ring_do_not_shift_the_numbers(
         assert await written_for_the_dead(store.wire, store.keys, store.home.rings) == 0
 
 
-async def test_a_janitor_that_ends_while_it_writes_for_the_dead_doubles_nothing(opened: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_janitor_that_ends_while_it_writes_for_the_dead_doubles_nothing(opened: Callable[..., Any], sent: bool) -> None:
     """The ring goes before its numbers do: whoever comes next finds the one or neither."""
     async with opened() as space:
         store = space.store
@@ -126,11 +129,13 @@ async def test_a_janitor_that_ends_while_it_writes_for_the_dead_doubles_nothing(
         log._ring.leave()
         call, deleted = store.wire.call, []
 
-        def ended(*command: Any) -> Any:
+        async def ended(*command: Any) -> Any:
             if command[0] == "HDEL":
                 deleted.append(command)
+                if sent:
+                    await call(*command)
                 raise ConnectionError("ended")
-            return call(*command)
+            return await call(*command)
 
         store.wire.call = ended
         with pytest.raises(ConnectionError):
@@ -138,3 +143,59 @@ async def test_a_janitor_that_ends_while_it_writes_for_the_dead_doubles_nothing(
         store.wire.call = call
         await written_for_the_dead(store.wire, store.keys, store.home.rings)
         assert deleted and len([e async for e in space.events() if e.raw == "mark"]) == 10
+
+
+async def died_behind_the_first_batch(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has it; nobody was told, and the process is gone."""
+    real, sent = events.touched, []
+
+    async def once(*arguments: Any) -> bool:
+        if sent:
+            raise StoreUnavailable("killed")
+        sent.append(1)
+        return await real(*arguments)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(events, "touched", once)
+        with pytest.raises(StoreUnavailable):
+            await log.flush()
+    assert log._ring is not None
+    log._ring.leave()
+    log._closed = True
+
+
+async def test_lines_with_and_without_a_place_are_never_in_one_batch(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes for the dead sees the former only: under one number there would be another batch than the server has."""
+    async with opened(janitor_ms=3_600_000) as space:
+        store = space.store
+        log = EventLog(store.wire, store.keys, flush_ms=3_600_000, flush_events=50)
+        log.keep_in(store.home.rings)
+        for n in range(30):
+            log.add("mark", Context("u/victim"), text=f"a{n}")
+        monkeypatch.setattr(log._ring, "_closed", True)  # no room
+        for n in range(15):
+            log._waiting.append((0, Context("u/victim"), ["mark", 1, 0, "", "", 0, 0, "", [], "", f"b{n}", ""], 0))
+        monkeypatch.setattr(log._ring, "_closed", False)
+        for n in range(30):
+            log._waiting.append((0, Context("u/victim"), line := ["mark", 1, 0, "", "", 0, 0, "", [], "", f"c{n}", ""],
+                                 log._kept(0, Context("u/victim"), line)))
+        await died_behind_the_first_batch(log, monkeypatch)
+        await written_for_the_dead(store.wire, store.keys, store.home.rings)
+        texts = [event.text async for event in space.events() if event.raw == "mark" and event.text[0] != "b"]
+        assert sorted(texts) == sorted([f"a{n}" for n in range(30)] + [f"c{n}" for n in range(30)])
+
+
+async def test_lines_of_other_threads_are_written_in_the_order_of_the_ring(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They reach the loop later than they reach the ring; who writes for the dead has only its order."""
+    async with opened(janitor_ms=3_600_000) as space:
+        store = space.store
+        log = EventLog(store.wire, store.keys, flush_ms=3_600_000, flush_events=1)
+        log.keep_in(store.home.rings)
+        monkeypatch.setattr(log, "_noticed", lambda: None)
+        log.add("mark", Context("u/victim"), text="thread", loop=asyncio.get_running_loop())
+        log.add("mark", Context("u/victim"), text="loop")
+        await died_behind_the_first_batch(log, monkeypatch)
+        await written_for_the_dead(store.wire, store.keys, store.home.rings)
+        assert [event.text async for event in space.events() if event.raw == "mark"] == ["thread", "loop"]

@@ -78,6 +78,133 @@ def test_a_full_ring_takes_no_more_until_something_is_confirmed(tmp_path: Path) 
     made.close()
 
 
+def test_a_full_ring_goes_on_behind_what_was_confirmed_and_never_over_what_was_not(tmp_path: Path) -> None:
+    """In its second round and later, wherever its end and its beginning stand."""
+    made, ends, confirmed = Ring(tmp_path, "s", 10), list[int](), 0
+    for _ in range(12):
+        while end := made.add(0, WHO, line(len(ends), "x" * 1000)):
+            ends.append(end)
+        left = Left(made.path, bytes(made._map[:]))
+        assert [event[3][1] for event in left.events] == list(range(confirmed, len(ends)))
+        confirmed += (len(ends) - confirmed) // 3 + 1
+        made.confirmed(ends[confirmed - 1], {0: confirmed})
+    made.close()
+
+
+def test_a_confirmation_that_is_cut_off_at_any_word_is_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a batch ends and which numbers it had are told in one step: half of it would double events, or lose them."""
+    made = Ring(tmp_path, "s", 10)
+    ends = [made.add(0, WHO, line(n)) for n in range(4)]
+    made.confirmed(ends[0], {0: 1, 3: 7})
+    put = Ring._set
+
+    class Killed(Exception):
+        pass
+
+    for at in range(1, 5):
+        left = at
+
+        def word(self: Ring, place: int, value: int) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise Killed
+            put(self, place, value)
+
+        kept = bytes(made._map[:]), made._bank, made._tail
+        monkeypatch.setattr(Ring, "_set", word)
+        with pytest.raises(Killed):
+            made.confirmed(ends[2], {0: 5, 3: 9})
+        found = Left(made.path, bytes(made._map[:]))
+        assert (found.numbers, [event[3][1] for event in found.events]) == ({0: 1, 3: 7}, [1, 2, 3]), at
+        made._map[:], made._bank, made._tail = kept
+    monkeypatch.undo()
+    made.confirmed(ends[2], {0: 5, 3: 9})
+    found = Left(made.path, bytes(made._map[:]))
+    assert (found.numbers, [event[3][1] for event in found.events]) == ({0: 5, 3: 9}, [3])
+    made.confirmed(0, {0: 6, 3: 9})  # of a batch that had no place in it
+    found = Left(made.path, bytes(made._map[:]))
+    assert (found.numbers, [event[3][1] for event in found.events]) == ({0: 6, 3: 9}, [3])
+    made.close()
+
+
+def test_a_forked_child_writes_nothing_to_its_parents_ring_and_removes_nothing(tmp_path: Path) -> None:
+    made = Ring(tmp_path / "r", "s", 10)
+    made.add(0, WHO, line(0))
+    if not (child := os.fork()):
+        status = 1
+        try:
+            status = made.add(0, WHO, line(1))
+            made.close()
+            made.leave()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert made.path.exists() and list(left_by_the_dead(tmp_path / "r")) == []
+    assert made.add(0, WHO, line(2))
+    assert [event[3][1] for event in Left(made.path, bytes(made._map[:])).events] == [0, 2]
+    made.close()
+    assert not made.path.exists()
+
+
+def test_a_ring_that_is_removed_between_its_opening_and_its_locking_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who makes one finds that a lock on nothing keeps nothing; who comes for one, that somebody else was quicker."""
+    real = ring.try_lock
+
+    def quicker(fd: int, **words: Any) -> bool:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        return real(fd, **words)
+
+    let_go(Ring(tmp_path, "dead", 10))
+    monkeypatch.setattr(ring, "try_lock", quicker)
+    with pytest.raises(OSError, match="belongs to another"):
+        Ring(tmp_path, "new", 10)
+    monkeypatch.undo()
+    let_go(Ring(tmp_path, "dead", 10))
+    monkeypatch.setattr(ring, "try_lock", quicker)
+    assert list(left_by_the_dead(tmp_path)) == []
+
+
+def test_what_says_nonsense_of_itself_is_not_believed(tmp_path: Path) -> None:
+    """A file of the right size that is no ring; a head further away than a ring is long."""
+    folder = tmp_path / "r"
+    made = Ring(folder, "s", 10)
+    made.add(0, WHO, line(0))
+    made._set(ring._HEAD, 3 * ROOM)
+    let_go(made)
+    [left] = left_by_the_dead(folder)
+    assert left.events == []
+    folder.mkdir(exist_ok=True)
+    (folder / "zeros").write_bytes(bytes(ring.PAGE + ROOM))
+    assert list(left_by_the_dead(folder)) == [] and not folder.exists()
+
+
+def test_rings_that_nobody_has_come_for_in_a_week_go_and_those_of_the_living_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However old its file looks; and what is confirmed makes it young again."""
+    folder = tmp_path / "x.ring"
+    lives, dead, young = (Ring(folder, name, 10) for name in ("lives", "dead", "young"))
+    for made in (dead, young):
+        let_go(made)
+    for made in (lives, dead):
+        os.utime(made.path, (0, 0))
+    ring.tidy(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["lives", "young"]
+    touched = list[int]()
+    monkeypatch.setattr(ring.os, "utime", touched.append)  # in shared memory nothing else makes it younger
+    lives.confirmed(0, {})
+    assert touched == []
+    lives._touched -= 3601  # an hour later
+    lives.confirmed(0, {})
+    lives.confirmed(0, {})
+    assert touched == [lives._fd]
+    lives.close()
+
+
 def test_a_frame_that_somebody_has_changed_ends_the_reading(tmp_path: Path) -> None:
     """What is before it is told, what is behind it cannot be found."""
     made = Ring(tmp_path / "r", "s", 10)

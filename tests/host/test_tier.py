@@ -6,6 +6,9 @@ import asyncio
 import fcntl
 import os
 import random
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -274,6 +277,85 @@ async def test_a_flipped_bit_is_seen_and_the_server_is_asked(opened: Opened, ver
                 assert await other.get(ref) == text
 
 
+@pytest.mark.catalogue("A22")
+async def test_of_a_thousand_flipped_bits_none_is_handed_out(opened: Opened) -> None:
+    """Anywhere in an entry, its head too, before and behind what is hashed: right bytes each time, and no error of a read."""
+    chance = random.Random(2200)
+    async with opened(verify="always") as space:
+        texts = {await space.put(f"text {i} " * 20): f"text {i} " * 20 for i in range(200)}
+        flipped = 0
+        while flipped < 1000:
+            await space.get_many(list(texts))  # what was thrown out is kept again, where nobody takes something out just then
+            await asyncio.sleep(0)
+            entries = space.store.tier.entries
+            with entries.env.begin(write=True, db=entries.bodies) as writing:
+                for ref in texts:
+                    if (found := writing.get(ref.id.encode())) is not None:
+                        raw = bytearray(found)
+                        raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+                        writing.put(ref.id.encode(), bytes(raw))
+                        flipped += 1
+            for ref, text in texts.items():
+                assert await space.get(ref) == text
+
+        async def whole() -> bool:
+            values = await space.get_many(list(texts))
+            await asyncio.sleep(0)
+            return values == list(texts.values()) and all(at_hand(space, ref) for ref in texts)
+
+        await until(whole)
+
+
+@pytest.mark.catalogue("A22")
+async def test_a_flipped_bit_in_an_answer_is_no_error_and_no_other_answer(opened: Opened) -> None:
+    """It names nothing that is there, or is no answer at all: then it is asked for, kept again, and can be taken out."""
+    from memgang.model import Call
+
+    chance = random.Random(22)
+    async with opened() as space:
+        async def answer(number: int) -> str:
+            return f"answer {number}"
+
+        calls = {number: Call("function", "number", "1", {"n": number}) for number in range(100)}
+        for number, call in calls.items():
+            await space.recall(call, lambda number=number: answer(number))
+        await asyncio.sleep(0)
+        entries, now = space.store.tier.entries, space.store.log.server_ms()
+        right = {number: space.store.tier.answer(space.key(call), now) for number, call in calls.items()}
+        assert all(right.values())
+        for _ in range(10):
+            with entries.env.begin(write=True, db=entries.answers) as writing:
+                for call in calls.values():
+                    key = b"=" + space.key(call).encode()
+                    if (found := writing.get(key)) is not None:
+                        raw = bytearray(found)
+                        raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+                        writing.put(key, bytes(raw))
+            for number, call in calls.items():
+                assert space.store.tier.answer(space.key(call), now) in (None, right[number])
+                got = await space.recall(call, lambda: answer(-1))
+                assert got.how == "hit" and await got.value() == f"answer {number}"
+            await asyncio.sleep(0)
+        space.store.tier.take_out(answers=[space.key(call) for call in calls.values()])
+        assert not space.store.tier.flags.poisoned and entries.sizes()["answers"] == 0
+
+
+@pytest.mark.catalogue("A22")
+async def test_of_a_thousand_bits_flipped_in_the_server_each_is_seen(opened: Opened) -> None:
+    """A body in the server is checked against its reference: refused, never handed out; with its bytes back it is read again."""
+    chance = random.Random(22)
+    async with opened(verify="always", host_tier="off") as space:
+        refs = await space.put_many([f"text {i} " * 20 for i in range(1000)])
+        wire, keys = space.store.wire, space.store.keys
+        for ref in refs:
+            key, bit = keys.body(ref), chance.randrange(8 * 140)
+            await wire.call("SETBIT", key, bit, 1 - int(await wire.call("GETBIT", key, bit)))
+            with pytest.raises(IntegrityError):
+                await space.get(ref)
+            await wire.call("SETBIT", key, bit, 1 - int(await wire.call("GETBIT", key, bit)))
+        assert await space.get_many(refs) == [f"text {i} " * 20 for i in range(1000)]
+
+
 async def test_a_body_damaged_in_the_server_is_refused_where_the_host_has_none(opened: Opened, tmp_path: Path) -> None:
     async with opened(host_dir=tmp_path / "here") as here, opened(host_dir=tmp_path / "there") as there:
         ref = await here.put("hello")
@@ -309,20 +391,83 @@ async def test_a_writer_that_is_stopped_holds_up_nobody_and_what_must_go_is_read
 
 
 @pytest.mark.catalogue("A26")
-async def test_a_reader_for_whom_there_is_no_room_asks_the_server(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever LMDB says, nobody's get fails of it."""
+async def test_a_reader_for_whom_there_is_no_room_asks_the_server(opened: Opened) -> None:
+    """Every place in the table of readers is taken, beyond the 200th: nobody's get, put or forget fails of it."""
     async with opened() as space:
-        ref = await space.put("x")
+        ref, gone = await space.put("x"), await space.put("goes")
         await asyncio.sleep(0)
+        tier, taken = space.store.tier, list[lmdb.Transaction]()
+        try:
+            with pytest.raises(lmdb.ReadersFullError):
+                while True:
+                    taken.append(tier.entries.env.begin())
+                    if len(taken) == 200:
+                        assert at_hand(space, ref), "there is room for many more"
+            print(f"{len(taken)} readers at once")
+            before = space.store.wire.commands
+            assert await space.get(ref) == "x"
+            assert await space.get_many([ref, ref]) == ["x", "x"]
+            assert space.store.wire.commands > before
+            other = await space.put("y")
+            await space.forget(gone)
+            assert not tier.holds(ref.id)
+        finally:
+            taken.clear()
+        await when(lambda: at_hand(space, ref))
+        assert at_hand(space, other) and not at_hand(space, gone)
 
-        class Full:
-            def begin(self, *_: Any, **__: Any) -> Any:
-                raise lmdb.ReadersFullError("no slot")
 
-        monkeypatch.setattr(space.store.tier.entries, "env", Full())
-        assert await space.get(ref) == "x"
-        assert await space.get_many([ref, ref]) == ["x", "x"]
-        monkeypatch.undo()
+FULL = """
+import asyncio, os, sys
+import memgang
+from memgang.store.host import ring
+
+async def main():
+    async with memgang.open(space="full", agent="full") as space:  # a server of its own, elsewhere
+        folder = space.store.home.folder.parent
+        said = [space.store.tier is not None, space.store.log._ring is not None]
+        with open(folder / "rest", "wb", buffering=0) as rest:  # to the last byte, and then some more is wanted
+            try:
+                while True:
+                    rest.write(bytes(1 << 16))
+            except OSError:
+                pass
+        refs = {await space.put(f"{i} " * 5_000): f"{i} " * 5_000 for i in range(200)}
+        for _ in range(2):
+            for ref, text in refs.items():
+                assert await space.get(ref) == text
+        async with memgang.open(space="another", agent="full") as another:  # whose files find no room any more
+            assert await another.get(await another.put("x")) == "x"
+            said.append(another.store.tier is None)
+        gone = next(iter(refs))
+        await space.forget(gone)
+        assert space.store.objects.at_hand(gone) is None
+        os.unlink(folder / "rest")
+        for ref in list(refs)[1:]:
+            await space.get(ref)
+            await asyncio.sleep(0)
+        while space.store.objects.at_hand(ref) is None:
+            await space.get(ref)
+            await asyncio.sleep(0.01)
+        print(said, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.catalogue("A26")
+def test_a_full_file_system_costs_the_tier_and_nothing_else(tmp_path: Path) -> None:
+    """A shared memory of 48 MB is filled to the last byte: no SIGBUS, no get that fails; with room again things are kept again."""
+    place, own = tmp_path / "shm", ("unshare", "--mount", "--map-root-user")
+    place.mkdir()
+    mounted = [*own, "sh", "-c", f'mount -t tmpfs -o size=48m,mode=700 tmpfs "{place}" && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*mounted, "true"], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system of its own")
+    done = subprocess.run(
+        [*mounted, sys.executable, "-c", FULL], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "MEMGANG_HOST_DIR": str(place),
+             "MEMGANG_STATE_DIR": str(tmp_path / "state"), "MEMGANG_RUNTIME_DIR": str(tmp_path / "run")})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[True, True, True]\n"
 
 
 @pytest.mark.catalogue("A26")
@@ -397,6 +542,47 @@ def test_tiers_of_processes_that_were_killed_are_removed_by_whoever_comes_next(t
     for home in (lives, other):
         home.leave()
     assert list(mine.iterdir()) == []
+
+
+@pytest.mark.catalogue("A3")
+@pytest.mark.parametrize("left", [("door",), ("in",), ("in", "door"), ("in", "door", "")])
+def test_whatever_of_a_tier_a_killed_process_left_is_removed(tmp_path: Path, left: tuple[str, ...]) -> None:
+    """Killed while it came or left: a lock file alone, or all of it."""
+    mine = tmp_path / f"memgang-{os.geteuid()}"
+    mine.mkdir(mode=0o700)
+    for end in left:
+        if end:
+            (mine / f"store-dead.{end}").touch()
+        else:
+            (mine / "store-dead").mkdir()
+    (mine / "store-dead.ring").mkdir()
+    (mine / "store-dead.ring" / "old").touch()
+    os.utime(mine / "store-dead.ring" / "old", (0, 0))
+    os.utime(mine / "store-dead.ring", (0, 0))
+    home = enter("store", "other", base=tmp_path, bytes_max=16 << 20)
+    assert home is not None and not (mine / "store-dead.ring" / "old").exists()
+    (mine / "store-dead.ring").rmdir()
+    home.leave()
+    assert list(mine.iterdir()) == []
+
+
+def test_a_door_that_was_taken_away_while_one_waited_at_it_is_no_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one out removes it: who holds a lock on nothing is not alone, and tries again."""
+    real, taken = homes.try_lock, []
+
+    def left(fd: int, **words: Any) -> bool:
+        if not taken:
+            taken.append((tmp_path / "x.door").unlink())
+        return real(fd, **words)
+
+    monkeypatch.setattr(homes, "try_lock", left)
+    with homes._door(tmp_path / "x"):
+        other = os.open(tmp_path / "x.door", os.O_RDWR)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(other)
 
 
 def test_a_directory_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_server_set_up_as_asked_passes_and_keeps_no_trace(start: Callable[...,
 @pytest.mark.parametrize(("policy", "level"), [
     ("allkeys-lru", "fail"), ("allkeys-random", "fail"), ("volatile-lru", "warn"),
 ])
-@pytest.mark.catalogue("D12")
+@pytest.mark.catalogue("D12", "A18")
 def test_a_policy_that_drops_records_is_named(start: Callable[..., redis.Redis], policy: str, level: str) -> None:
     """allkeys-* is refused with the command that puts it right; volatile-* warns."""
     findings = check(start("--appendonly", "yes", "--maxmemory-policy", policy))

@@ -16,7 +16,7 @@ from memgang.explain import Why
 from memgang.savings import fold, table, to_dict
 from memgang.settings import Settings
 from memgang.space import Space
-from memgang.store import check, server
+from memgang.store import check, exporter, server
 
 SHOWN = 20  # agents of a long list
 
@@ -131,6 +131,37 @@ async def _examine(settings: Settings, note: Any) -> None:
             client.close()
         totals = await opened.stats()
         note("ok", f"space {opened.name}", f"{totals.get('count', 0):,d} objects, {size(totals.get('bytes', 0))}")
+        _host(opened, note)
+        _exports(opened, note)
+
+
+def _host(opened: Space, note: Any) -> None:
+    found = opened.store.host_state()
+    if found is None:
+        if opened.settings.host_tier == "off":
+            note("ok", "host tier", "off")
+        else:
+            note("warn", "host tier", "none: there is too little room for it, or no place that is yours alone",
+                 "name a directory of your own on a file system with room in MEMGANG_HOST_DIR")
+        return
+    read = f"log read {found.read_s:.1f} s ago" if found.read_s >= 0 else "log not read yet"
+    by = f" by process {found.follower}" if found.follower else ""
+    left = f", and of {found.left} dead ones" if found.left else ""
+    note("ok" if found.readable else "warn", "host tier",
+         f"{found.bodies:,} bodies and {found.answers:,} answers, {size(found.used)} of {size(found.size)} in {found.folder}; "
+         f"{'' if found.readable else 'not read from now, '}{read}{by}; events of {found.rings} processes wait to be written{left}")
+
+
+def _exports(opened: Space, note: Any) -> None:
+    try:
+        found = exporter.outcome(opened.settings, opened.name)
+    except OSError as error:
+        note("warn", "log export", str(error), "nothing is trimmed from the log until it can be written to")
+        return
+    if found is not None:
+        upto = ", ".join(f"{log} to {seq:,}" for log, seq in sorted(found.upto.items())) or "nothing yet"
+        note("warn" if found.missing else "ok", "log export", f"{found.files:,} files, {size(found.bytes)} in {found.folder}: {upto}",
+             f"nothing is trimmed from the log until there is PyArrow: pip install '{found.missing}'" if found.missing else "")
 
 
 def stop(

@@ -87,6 +87,7 @@ class EventLog:
         self._waiting: list[tuple[int, Context, list[Any], int]] = []  # shard, context, line, where it ends in the ring
         self._outside: deque[tuple[int, Context, list[Any], int]] = deque()  # from other threads, until the loop has a turn
         self._called = False
+        self._mixed = False  # some of them wait among ours, behind younger ones
         self._writing = threading.Lock()  # the ring has one place for the next event
         self._transit: dict[int, deque[Batch]] = {}
         self._upto = 0
@@ -154,6 +155,7 @@ class EventLog:
         self._called = False  # before looking: what comes from now on calls again
         while self._outside:
             self._waiting.append(self._outside.popleft())
+            self._mixed = True
         self._noticed()
 
     def _noticed(self) -> None:
@@ -236,9 +238,10 @@ class EventLog:
     def _prepare(self) -> None:
         """Make batches of what waits longest, numbered; they are in transit from now on."""
         with self._writing:
-            if self._outside:  # in the order of the ring: what is confirmed is all up to a place
+            if self._outside or self._mixed:  # in the order of the ring: what is confirmed is all up to a place
                 self._waiting += self._outside
                 self._outside.clear()
+                self._mixed = False
                 self._waiting.sort(key=lambda event: event[3])
         # Those with a place in the ring, or those without one: who writes for a dead process sees the former only.
         placed = self._waiting[0][3] > 0

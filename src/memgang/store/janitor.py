@@ -7,11 +7,12 @@ and two at once would only ask the same questions twice: every step is safe to r
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
+import logging
 import secrets
 import struct
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
@@ -19,35 +20,63 @@ from memgang.errors import MemGangError
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import EventLog, written_for_the_dead
+from memgang.store.exporter import Exporter
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.objects import Objects
 from memgang.store.process import incarnation
-from memgang.store.replies import pairs, written
 from memgang.store.room import refs_of
-from memgang.store.sealmarks import sealed_by_all
+from memgang.store.trimming import trim
 from memgang.store.wire import Wire
 
 SWEEPER = "janitor/expiry"
-KEEP_AT_LEAST_MS = 10 * 60_000
+
+_log = logging.getLogger(__name__)
 
 
 async def keep_house(
     wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings, rings: Path | None = None,
 ) -> None:
     """Run until cancelled: at once, then every ``janitor_ms``. ``rings``: where processes of this host keep their events."""
-    while True:
-        # Best effort: the next round tries again. Also where another program's values stand under our keys.
-        with contextlib.suppress(MemGangError, RedisError, ValueError, TypeError, OSError, struct.error):
-            await log.measure_offset()
-            await objects.room.measure()
-            await objects.shares.measure()
-            await hold_secret(wire, keys)
+    exporter = Exporter(wire, keys, settings) if settings.log_export_dir is not None else None
+    try:
+        while True:
+            await _tried(_looked(wire, keys, objects, log), keys)
             if rings is not None:
-                await written_for_the_dead(wire, keys, rings)
-            await objects.large.tidy()
-            if await _alone(wire, keys, settings):
-                await one_round(wire, keys, objects, log, settings)
-        await asyncio.sleep(settings.janitor_ms / 1000)
+                await _tried(written_for_the_dead(wire, keys, rings), keys)
+            await _tried(objects.large.tidy(), keys)
+            # Before the log is trimmed, and by whoever has a folder: whose turn it is to trim may have none.
+            if exporter is not None:
+                await _tried(exporter.round(log.server_ms()), keys)
+            await _tried(_in_turn(wire, keys, objects, log, settings, exporter), keys)
+            await asyncio.sleep(settings.janitor_ms / 1000)
+    finally:
+        if exporter is not None:
+            exporter.close()
+
+
+async def _tried(step: Awaitable[Any], keys: Keys) -> None:
+    """Best effort: the next round tries again. One step that fails, perhaps at another program's value under a key of ours,
+    keeps no other from being done, and no failure ends keeping house for the rest of this process."""
+    try:
+        await step
+    except (MemGangError, RedisError, ValueError, TypeError, OSError, struct.error):
+        pass
+    except Exception:
+        _log.exception("house was not kept in space %s", keys.space)
+
+
+async def _looked(wire: Wire, keys: Keys, objects: Objects, log: EventLog) -> None:
+    await log.measure_offset()
+    await objects.room.measure()
+    await objects.shares.measure()
+    await hold_secret(wire, keys)
+
+
+async def _in_turn(
+    wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings, exporter: Exporter | None,
+) -> None:
+    if await _alone(wire, keys, settings):
+        await one_round(wire, keys, objects, log, settings, exporter)
 
 
 async def hold_secret(wire: Wire, keys: Keys) -> None:
@@ -81,7 +110,9 @@ async def _alone(wire: Wire, keys: Keys, settings: Settings) -> bool:
         return True  # a full server takes no key, and needs the sweep most; two at once do no harm
 
 
-async def one_round(wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings) -> int:
+async def one_round(
+    wire: Wire, keys: Keys, objects: Objects, log: EventLog, settings: Settings, exporter: Exporter | None = None,
+) -> int:
     """Sweep what has expired in every shard and trim the logs; the number of objects removed."""
     removed = 0
     now = log.server_ms()
@@ -96,41 +127,5 @@ async def one_round(wire: Wire, keys: Keys, objects: Objects, log: EventLog, set
             removed += swept
             if swept == 0 and len(refs) == len(due):
                 break
-    sealed = await _sealed(wire, keys, settings, now)
-    for name in keys.logs():
-        await _trim(wire, keys.log(name), now, settings, None if sealed is None else sealed.get(name, 0))
+    await trim(wire, keys, settings, now, exporter.standing if exporter is not None else None)
     return removed
-
-
-async def _sealed(wire: Wire, keys: Keys, settings: Settings, now: int) -> dict[str, int] | None:
-    """Up to which seq each log is sealed and exported, by all who seal it. None: nobody seals this space."""
-    mark = dict(pairs(await wire.call("HGETALL", Keys.sealed(keys.space))))
-    if not mark and not settings.seal:
-        return None
-    return sealed_by_all(mark, now)
-
-
-async def _trim(wire: Wire, stream: str, now: int, settings: Settings, sealed: int | None) -> None:
-    """Cut what is too old or too much, never what is younger than 10 minutes, nor what is not sealed where there is a sealer.
-
-    `at` hardly steps back along the log.
-    """
-    length = int(await wire.call("XLEN", stream))
-    if length == 0:
-        return
-    cut = 0
-    while cut < length:
-        page = await wire.call("XRANGE", stream, "-", "+", "COUNT", 100)
-        if not page:
-            return
-        ages = [(entry[0], now - written(entry[1])) for entry in page]
-        # Up to the first that stays: behind a step of the clock old ones stand after young ones.
-        most = settings.log_keep_hours * 3_600_000
-        if length - cut > settings.log_entries_max:
-            most = min(most, KEEP_AT_LEAST_MS)
-        old = [i for i, _ in itertools.takewhile(lambda aged, most=most: aged[1] > most, ages)]  # type: ignore[misc]
-        if sealed is not None:
-            old = [i for i in old if int(i.split(b"-")[0]) <= sealed]
-        if not old:
-            return
-        cut += int(await wire.call("XTRIM", stream, "MINID", f"{int(old[-1].split(b'-')[0]) + 1}-0"))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
@@ -120,7 +121,11 @@ class Large:
 
     def at_hand(self, ref: Ref, kept: Kept) -> Kept | None:
         """What the tier says is in a file, from it; None where the file is gone, or not as it was."""
-        view = self.files.mapped(ref.id, Stamp.unpacked(kept.body))
+        try:
+            stamp = Stamp.unpacked(kept.body)
+        except struct.error:  # the entry is damaged, and was none of a file
+            return None
+        view = self.files.mapped(ref.id, stamp)
         return None if view is None else Kept(kept.media_type, view, kept.meta)
 
     def has(self, ident: str) -> bool:

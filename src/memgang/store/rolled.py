@@ -107,7 +107,7 @@ class Rolled:
             # Cut to its end, then closed by its name. Who is killed before or behind that begins at the same place again.
             write(self.path, start - base, b"")
             os.rename(self.path, self.part(start))
-            _sync_names(self.path)
+            sync_names(self.path)
             base = start
         write(self.path, start - base, body)
 
@@ -155,10 +155,11 @@ def write(path: Path, start: int, body: bytes) -> None:
     finally:
         os.close(fd)
     if size == 0:  # perhaps a new file: its name has to last too
-        _sync_names(path)
+        sync_names(path)
 
 
-def _sync_names(path: Path) -> None:
+def sync_names(path: Path) -> None:
+    """Force the name of a file to disk: what it holds is no use without it."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

@@ -15,8 +15,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
@@ -26,12 +25,13 @@ from memgang.settings import Settings
 from memgang.store import sealmarks, seals
 from memgang.store.counters import Counter, count_of, wrong_kind
 from memgang.store.house import close_lock
-from memgang.store.janitor import KEEP_AT_LEAST_MS
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.process import incarnation
 from memgang.store.replies import number, pairs, translated, written
 from memgang.store.sealfile import SealFile, State
 from memgang.store.seals import Entry
+from memgang.store.through import through
+from memgang.store.trimming import KEEP_AT_LEAST_MS
 from memgang.store.wire import Wire
 
 # With `appendfsync everysec` a power failure may cost the server its last second. What it lost must not have been
@@ -43,8 +43,6 @@ LOCK_DEADLINE_S = 30.0
 # How far the chain of a host may lie behind while another one has the role.
 CATCH_UP_MS = 5 * 60_000
 assert CATCH_UP_MS < KEEP_AT_LEAST_MS, "the janitor would have to wait for every host that has not got the role"
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -126,23 +124,13 @@ async def _locked_round(wire: Wire, keys: Keys, files: SealFile, settings: Setti
         close_lock(lock)
 
 
-async def _through(work: Callable[[], T]) -> T:
-    """In a thread, and to its end: who is cancelled must not free the lock while the thread still writes."""
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-
-
 async def _round(wire: Wire, keys: Keys, files: SealFile, settings: Settings, settled_ms: int) -> tuple[int, bool]:
-    now = await _through(files.refresh)
+    now = await through(files.refresh)
     # Nobody may have opened the space since the server lost its data, and then its id is gone too.
     with contextlib.suppress(OutOfMemoryError):
         await wire.call("SET", STORE_ID, secrets.token_hex(16), "NX")
     epoch, server_ms, mark = await facts(wire, keys)
-    private = await _through(files.private)
+    private = await through(files.private)
     mine = seals.fingerprint(seals.public_of(private))
     if sealmarks.field_of(mine).encode() not in (mark or {}):
         # Before the first page is read: else the janitor, who knows only of others, may trim what stands on the second.
@@ -166,9 +154,9 @@ async def _round(wire: Wire, keys: Keys, files: SealFile, settings: Settings, se
         wire.call("XRANGE", keys.log(log), f"{upto.get(log, 0) + 1}-0", "+", "COUNT", settings.seal_entries) for log in names))
     taken = {log: entries for log, page in zip(names, pages, strict=True) if (entries := _settled(page, server_ms, settled_ms))}
     if taken or opened:
-        await _through(lambda: files.append(taken, epoch=epoch, at=server_ms, opened=opened, begins=begins))
+        await through(lambda: files.append(taken, epoch=epoch, at=server_ms, opened=opened, begins=begins))
     await _tell(wire, keys, files.state, mine, server_ms)
-    await _through(files.anchored)
+    await through(files.anchored)
     return sum(map(len, taken.values())), any(len(e) >= settings.seal_entries for e in taken.values())
 
 

@@ -55,3 +55,17 @@ def sealed_by_all(mark: Mapping[bytes, bytes], now: int) -> dict[str, int]:
     waited = [upto for at, upto in all_ if newest - at <= WAIT_MS]
     logs = set[str]().union(*waited)
     return {log: min(upto.get(log, 0) for upto in waited) for log in logs}
+
+
+def exported_by_all(mark: Mapping[bytes, bytes], now: int, own: Mapping[str, Told]) -> dict[str, int] | None:
+    """The same of who exports what is to be trimmed (`exporter.py`), by lives of folders. None: nobody does, for all that is known.
+
+    ``own`` is what this process knows better than the server. Not waited for is who has told nothing for `WAIT_MS`, single
+    or not: an export that was switched off must not keep the log for ever.
+    """
+    all_ = {name.decode("utf-8", "replace"): one for name, words in sealers(mark).items() if (one := told(words)) is not None}
+    waited = [one.upto for one in (all_ | dict(own)).values() if now - min(one.at, now) <= WAIT_MS]
+    if not waited:
+        return None
+    logs = set[str]().union(*waited)
+    return {log: min(upto.get(log, 0) for upto in waited) for log in logs}

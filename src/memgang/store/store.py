@@ -184,7 +184,7 @@ class Store:
             self.tier.clear({})
         await asyncio.to_thread(self.large.files.clear)
         await self.wire.call("UNLINK", Keys.config(self.keys.space), Keys.janitor(self.keys.space),
-                             Keys.sealer(self.keys.space), Keys.sealed(self.keys.space))
+                             Keys.sealer(self.keys.space), Keys.sealed(self.keys.space), Keys.exported(self.keys.space))
 
     async def rewrite(self) -> bool:
         """Have the server write its files anew, without what is gone; when it is done. False: it keeps none, or refuses us."""
@@ -228,6 +228,10 @@ class Store:
             return await asyncio.to_thread(self.seals.older, log, epoch, after, before, most)
         except LogBroken:
             return []  # who reads the log goes on without; who verifies it is told
+
+    def host_state(self) -> host.State | None:
+        """How this host's tier stands. None: it is switched off, or there is no room or no place for it."""
+        return host.state(self.home) if self.home is not None else None
 
     def sync_client(self) -> redis.Redis:
         """A connection for a thread of its own."""

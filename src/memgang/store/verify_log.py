@@ -10,11 +10,11 @@ from redis.exceptions import ResponseError
 from memgang.settings import Settings
 from memgang.store import seals
 from memgang.store.counters import Counter, count_of, wrong_kind
-from memgang.store.janitor import KEEP_AT_LEAST_MS
 from memgang.store.keys import Keys
 from memgang.store.replies import number, word, written
 from memgang.store.sealfile import Piece, SealFile, State
 from memgang.store.seals import Entry, Finding, Segment
+from memgang.store.trimming import KEEP_AT_LEAST_MS
 from memgang.store.wire import Wire
 
 PAGE = 1_000

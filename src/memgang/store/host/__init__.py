@@ -6,6 +6,7 @@
     flags.py   three words of shared memory: may it be read, since when is it known to be true
     tail.py    reads the log of changes, and takes out what is no longer so
     ring.py    events of each process that are not written yet; they outlive it
+    state.py   how it stands, for who looks after it
 
 Large bodies are files beside it:
 
@@ -24,7 +25,9 @@ from memgang.store.host.files import Files
 from memgang.store.host.home import Home, enter, files_of, place
 from memgang.store.host.sealed import Draft, Stamp
 from memgang.store.host.shelf import Busy, Laid, Shelf
+from memgang.store.host.state import State, state
 from memgang.store.host.tail import Tail
 from memgang.store.host.tier import Tier
 
-__all__ = ["Busy", "Draft", "Files", "Home", "Kept", "Laid", "Shelf", "Stamp", "Tail", "Tier", "enter", "files_of", "place"]
+__all__ = [
+    "Busy", "Draft", "Files", "Home", "Kept", "Laid", "Shelf", "Stamp", "State", "Tail", "Tier", "enter", "files_of", "place", "state"]

@@ -1,6 +1,6 @@
 """What lies in a tier, and how: an LMDB environment with its parts. Nothing here decides what may be kept or read.
 
-    body     id -> head, media type, meta, bytes;            answer   = call key -> an answer
+    body     id -> head, media type, meta, bytes;            answer   = call key -> CRC-32, an answer
              of a large one, the stamp of its file
     mark     what was taken out of late                      age      number -> key, so that the oldest can go
     fact     counters, and how far the log was read
@@ -12,6 +12,7 @@ import contextlib
 import os
 import struct
 import time
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ HIGH, LOW = 0.60, 0.45  # of the map: LMDB needs room to copy pages while it wri
 # age, expires (ms of the server; 0: never), span (ms from then to its end), length of type, of meta, whether it is in a file
 _HEAD = struct.Struct("=QqqHHB")
 _OLD = struct.Struct("=Q")  # the first field of it
+_CRC = struct.Struct("=I")  # before an answer
 _NUMBER = struct.Struct(">Q")  # in the order of its bytes
 _MARK = struct.Struct("=dQd")
 _STEPPED_MS = 1000  # further ahead than it was given for: the server's clock has stepped back
@@ -85,6 +87,13 @@ _packed = msgspec.msgpack.Encoder().encode
 _unpacked = msgspec.msgpack.Decoder(Remembered).decode
 
 
+def _remembered(raw: bytes | memoryview) -> Remembered | None:
+    # It has no hash of its own, as bodies do, and a fence that became larger would keep it here for ever.
+    if len(raw) < _CRC.size or zlib.crc32(raw[_CRC.size:]) != _CRC.unpack_from(raw)[0]:
+        return None
+    return _unpacked(raw[_CRC.size:])
+
+
 def body_key(ident: str) -> bytes:
     """Under which a body lies."""
     return ident.encode()
@@ -113,12 +122,15 @@ def packed_body(kept: Kept, expires: int, now_ms: int) -> bytes:
 
 
 def kept(raw: bytes, now_ms: int) -> Kept | None:
-    """The body, if it has not expired by the server's clock."""
+    """The body, if it has not expired by the server's clock. None too where its head is damaged; the rest is its hash's to tell."""
     _, expires, span, kind, meta, filed = _HEAD.unpack_from(raw)
     if _over(expires, span, now_ms):
         return None
     at = _HEAD.size
-    return Kept(raw[at:at + kind].decode(), raw[at + kind + meta:], raw[at + kind:at + kind + meta], bool(filed))
+    try:
+        return Kept(raw[at:at + kind].decode(), raw[at + kind + meta:], raw[at + kind:at + kind + meta], bool(filed))
+    except UnicodeDecodeError:
+        return None
 
 
 def _over(expires: int, span: int, now_ms: int) -> bool:
@@ -136,6 +148,7 @@ class Entries:
         # Neither synchronised (a reboot takes it anyway) nor written through the map (a full file system is then an error,
         # where it would be a SIGBUS).
         self.env = lmdb.open(str(folder), map_size=size, max_dbs=8, sync=False, metasync=False, writemap=False, mode=0o600)
+        _keep_to_ourselves(folder / "data.mdb")
 
     def open_parts(self) -> None:
         """Open the parts, which writes: only by who may write."""
@@ -147,9 +160,9 @@ class Entries:
         return txn.get(key, db=self.bodies)  # type: ignore[return-value]  # bytes, unless buffers are asked for
 
     def remembered(self, txn: lmdb.Transaction, key: bytes) -> Remembered | None:
-        """An answer, expired or not."""
+        """An answer, expired or not. One that is damaged is as good as none."""
         raw = txn.get(key, db=self.answers)
-        return None if raw is None else _unpacked(raw)
+        return None if raw is None else _remembered(raw)
 
     def mark(self, txn: lmdb.Transaction, key: bytes) -> Mark | None:
         """The mark of what was taken out."""
@@ -166,7 +179,8 @@ class Entries:
         less = self._forget_age(writing, key, old) if (old := writing.get(key, db=place)) is not None else 0
         if isinstance(value, Remembered):
             value.age = age
-            raw = _packed(value)
+            packed = _packed(value)
+            raw = _CRC.pack(zlib.crc32(packed)) + packed
         else:
             raw = _OLD.pack(age) + value[_OLD.size:]
         writing.put(key, raw, db=place)
@@ -232,8 +246,12 @@ class Entries:
                     "used": self.number(reading, b"used"), "size": self.size}
 
     def _forget_age(self, writing: lmdb.Transaction, key: bytes, raw: bytes | memoryview) -> int:
-        age = _unpacked(raw).age if is_answer(key) else _OLD.unpack_from(raw)[0]
-        writing.delete(_NUMBER.pack(age), db=self.ages)
+        if is_answer(key):
+            age = -1 if (held := _remembered(raw)) is None else held.age  # damaged: its number stays behind, and goes with the oldest
+        else:
+            age = _OLD.unpack_from(raw)[0]
+        if 0 <= age < 1 << 64:
+            writing.delete(_NUMBER.pack(age), db=self.ages)
         return _cost(raw)
 
 
@@ -247,6 +265,17 @@ def _make_table(path: Path) -> None:
             allocate(fd, TABLE_BYTES)
         finally:
             os.close(fd)
+
+
+def _keep_to_ourselves(data: Path) -> None:
+    """LMDB leaves its data file open to programs that this process starts by exec, and they would keep the memory of a tier that
+    is gone for as long as they run."""
+    with contextlib.suppress(OSError):
+        ours = data.stat()
+        for name in os.listdir("/dev/fd"):
+            with contextlib.suppress(OSError):  # the one that lists them
+                if os.path.samestat(os.fstat(int(name)), ours):
+                    os.set_inheritable(int(name), False)
 
 
 def _cost(raw: bytes | memoryview) -> int:

@@ -35,7 +35,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # the place is the point; what l
 DOOR_S = 5.0
 SHARE = 0.25  # of what is free there
 MOST_BYTES = 1 << 30
-FORM = 2  # of what is written in a tier
+FORM = 3  # of what is written in a tier
 LEAST_BYTES = 8 << 20  # less is not worth its trouble
 
 
@@ -153,11 +153,11 @@ def _door(folder: Path, patience_s: float = DOOR_S) -> Iterator[None]:
 
 
 def _tidy(mine: Path) -> None:
-    """Remove the tiers beside ours in which nobody is: of processes that were killed all at once."""
-    for lock in list(mine.glob("*.in")):
-        folder = lock.with_name(lock.name[:-3])
+    """Remove the tiers beside ours in which nobody is: of processes that were killed all at once, or while they came or left."""
+    for folder in {path.with_suffix("") for path in [*mine.glob("*.in"), *mine.glob("*.door")]}:
         if folder in _homes:
             continue
+        lock = folder.with_name(folder.name + ".in")
         with contextlib.suppress(StoreUnavailable, OSError), _door(folder, 0.0):
             fd = open_lock(lock)
             try:

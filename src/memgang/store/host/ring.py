@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,6 +36,9 @@ _HEAD, _BANK, _TRANSIT, _MOST, _SOURCE = 8, 16, 24, 32, 40
 _BANKS = (1024, 4096)  # tail, then the last number of each shard. One is in force (`_BANK`) while the other is written
 _FRAME_BYTES = _FRAME.size
 _pack, _frame, _word_out = msgspec.msgpack.Encoder().encode, _FRAME.pack, _WORD.pack
+# Shard, context (who, role, run, task, trace), line: as `Ring.add` is given them.
+_event = msgspec.msgpack.Decoder(tuple[
+    Annotated[int, msgspec.Meta(ge=0, lt=256)], tuple[str, str, str, str, str], Annotated[list[Any], msgspec.Meta(min_length=12)]]).decode
 _forks = 0  # how often this process was forked from one that had a ring, which is not ours
 
 
@@ -198,7 +201,7 @@ def _word(data: bytes, at: int) -> int:
     return int(_WORD.unpack_from(data, at)[0])
 
 
-def _frames(data: bytes, tail: int, head: int) -> Iterator[tuple[int, int, list[str], list[Any]]]:
+def _frames(data: bytes, tail: int, head: int) -> Iterator[tuple[int, int, tuple[str, ...], list[Any]]]:
     while tail < head <= tail + ROOM:
         left = ROOM - tail % ROOM
         if left < _FRAME.size:
@@ -213,5 +216,8 @@ def _frames(data: bytes, tail: int, head: int) -> Iterator[tuple[int, int, list[
         if len(body) != size or zlib.crc32(body) != crc:
             return  # not by us: nothing behind it can be told
         tail += _FRAME.size + size
-        shard, context, line = msgspec.msgpack.decode(body)
+        try:
+            shard, context, line = _event(body)
+        except msgspec.MsgspecError:
+            return
         yield tail, shard, context, line

@@ -9,10 +9,14 @@ In a thread: an agent that only reads what is at hand never gives the event loop
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lmdb
@@ -31,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 EVERY_S = 0.25
 PAGE = 1000
+_LOCK = "tail"
 
 assert EVERY_S * 3 < FRESH_S, "a look that comes a little late would make everybody ask the server"
 
@@ -80,11 +85,13 @@ class Tail:
 
     def _ours(self) -> bool:
         if self._lock is None:
-            fd = open_lock(self._tier.folder / "tail")
+            fd = open_lock(self._tier.folder / _LOCK)
             if not try_lock(fd):
                 close_lock(fd)
                 return False
             self._lock = fd
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)  # for who wants to know; the lock is what counts
         return True
 
     def look(self, client: redis.Redis) -> None:
@@ -135,6 +142,21 @@ class Tail:
         if time.monotonic() - self._mended > MARK_S / 2:
             self._mended = time.monotonic()
             self._tier.tidy()
+
+
+def follower(folder: Path) -> int:
+    """The number of the process that has the role in this tier; 0: nobody."""
+    try:
+        fd = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return 0
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return 0
+        return number(os.pread(fd, 20, 0)) or 0
+    finally:
+        os.close(fd)
 
 
 def _lost(cursor: int | None, end: int, page: list[tuple[bytes, Any]], last: bytes) -> bool:

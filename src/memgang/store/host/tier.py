@@ -33,6 +33,7 @@ from memgang.store.house import close_lock, open_lock
 BODY_MAX = 1 << 20
 FRESH_S = 1.0  # how old the last look at the log may be
 TAKE_S = 0.05  # how long who must take something out tries to
+COME_S = 1.0  # how long who comes tries to: once, and never again for as long as it lives
 MARK_S = 120.0  # a mark is kept longer than any question is under way
 
 
@@ -50,7 +51,7 @@ class Tier:
             close_lock(self._lock)
             raise
         try:
-            if not self._may_write(TAKE_S):
+            if not self._may_write(COME_S):
                 raise StoreUnavailable(f"{folder} cannot be written to: a process is stopped while it writes")
             self.entries.open_parts()
             self._written()
