@@ -20,7 +20,8 @@ PROMISES = {
     "P4 Liveness": "Whoever waits ends with a value, an error or its own timeout: soon after the commit, within lease + 0.5 s of a "
                    "leader's death, at once where its death can be proved on the same host, within one poll of a lost wake-up.",
     "P5 Durability": "What was acknowledged survives kill -9 of the server (append-only file, `everysec`); a power failure may cost "
-                     "the last second. Without persistence nothing survives, and the space comes back empty and correct.",
+                     "the last second, and bodies over 64 KiB that only the memory of a host had (`ObjectLost`; a recall computes them "
+                     "again). Without persistence nothing survives, and the space comes back empty and correct.",
     "P6 Audit": "Every acknowledged change has its line, written by the same atomic step. Reads of a killed process are written by "
                 "others of its host; with the host itself at most one flush interval is lost, none with `audit=\"strict\"`. "
                 "What is sealed cannot be edited, removed, cut off or rolled back unseen.",
@@ -45,6 +46,10 @@ LINES = {
     "A19": "The network swallows everything without a word",
     "A21": "The disk is full: a clear error, reads go on, no silent loss",
     "A3": "What killed processes left in shared memory is removed by whoever comes next",
+    "A2": "A writer of a large body is killed at each of its steps: a whole body, or none and no bytes",
+    "A15": "The file system of large bodies is full, its control group is, or an outsider cuts a file short: never a signal",
+    "A16": "Large bodies are mapped and removed: their bytes are counted until nobody has them",
+    "A30": "The memory of the host goes: a typed miss, recalls compute again, what was small is there",
     "A22": "A flipped bit is seen, whoever flipped it, and never handed out",
     "A25": "A process stopped inside a write of the host tier holds up nobody",
     "A26": "The host tier is full: the oldest go, and nothing fails",
