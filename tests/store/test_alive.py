@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -83,6 +84,56 @@ os.kill(os.getpid(), 9)
             assert time.monotonic() < deadline, "the child holds its parent's file locked"
     finally:
         parent.communicate()  # its standard input ends, and with it the child
+
+
+def test_a_forked_child_sees_its_parent_die(tmp_path) -> None:
+    """What the parent held is not the child's: else it would take it for alive, as each does itself."""
+    source = SIGN_IN.replace("sys.stdin.readline()", """
+import os, time
+me = incarnation()
+if os.fork() == 0:
+    while not alive.dead(Path(sys.argv[1]), me):
+        time.sleep(alive.CHECK_S)
+    print("dead", flush=True)
+    os._exit(0)
+os.kill(os.getpid(), 9)
+""")
+    done = subprocess.run([sys.executable, "-c", source, str(tmp_path)], capture_output=True, text=True, timeout=30)
+    assert done.stdout.splitlines()[1:] == ["dead"]
+
+
+def test_two_who_look_at_once_do_not_take_each_other_for_the_living(tmp_path) -> None:
+    place = alive.folder(tmp_path)
+    place.mkdir(mode=0o700)
+    (place / ("a" * 32)).touch()
+    with (place / ("a" * 32)).open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert alive.dead(tmp_path, "a" * 32)
+
+
+def test_a_file_has_its_name_only_when_it_is_locked(tmp_path, monkeypatch) -> None:
+    """Else who looks in between would prove a living process dead."""
+    seen, real = [], alive.try_lock
+
+    def look(fd: int, **words) -> bool:
+        seen.append((alive.folder(tmp_path) / alive.incarnation()).exists())
+        return real(fd, **words)
+
+    monkeypatch.setattr(alive, "try_lock", look)
+    alive.sign_in(tmp_path)
+    assert seen == [False] and (alive.folder(tmp_path) / alive.incarnation()).exists()
+
+
+def test_a_file_that_is_about_to_be_locked_is_not_tidied_away(tmp_path) -> None:
+    """Nor marked; one that has been about to for long is a killed process's."""
+    place = alive.folder(tmp_path)
+    place.mkdir(mode=0o700)
+    young, old = place / ".young", place / ".old"
+    for path in (young, old):
+        path.touch(0o600)
+    os.utime(old, (0, 0))
+    alive._tidy(place)
+    assert young.stat().st_mode & 0o777 == 0o600 and old.stat().st_mode & 0o777 == 0o400
 
 
 def test_the_files_of_those_long_dead_are_tidied_away(tmp_path, monkeypatch) -> None:
