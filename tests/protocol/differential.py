@@ -53,8 +53,8 @@ class Scenario:
 
     @property
     def objects(self) -> list[Callable[[], Request]]:
-        return [self.put] * 6 + [self.lay] + [self.get] * 2 + [self.pin] * 2 + [self.forget] * 2 + [self.sweep] * 2 + [self.evict] * 2 + [
-            self.touch] * 2 + [self.name] * 4 + [self.kin]
+        return [self.put] * 6 + [self.put_many] * 2 + [self.lay] + [self.get] * 2 + [self.pin] * 2 + [self.forget] * 2 + [
+            self.sweep] * 2 + [self.evict] * 2 + [self.touch] * 2 + [self.name] * 4 + [self.kin]
 
     @property
     def keys(self) -> list[str]:
@@ -172,8 +172,15 @@ class Scenario:
         ident = self.one(*IDENTS[:2])
         return Request("lay", (f"{self.shard.at}b:{ident}:t:none",), (BODIES[ident][self.one(0, 0, 1):],))
 
+    def put_many(self) -> Request:
+        bodies = [(ident, BODIES[ident]) for ident in self.some()]
+        return self.shard.put_many(
+            bodies, self.one(*WHO), self.op(), self.one(0, 500, 60_000), self.one("0.001", "0.3333333333333333"),
+            self.one(0, 0, 205, 1000), self.one(0, 1000, 60_000), self.random.random() < 0.2, self.one("", "p" * 32),
+            self.one("{}", '{"k":1}'))
+
     def get(self) -> Request:
-        return self.shard.get(self.one(*IDENTS))
+        return self.shard.get(*self.some(), most=self.one(1 << 20, 1 << 20, 205, 9))
 
     def pin(self) -> Request:
         return self.shard.pin(self.one(*IDENTS), self.one(*WHO), self.one(*HOLDERS), self.one(0, 1000, 60_000))

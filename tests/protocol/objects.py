@@ -1,4 +1,4 @@
-"""The scripts of objects and names, line by line: put, get, pin, forget, sweep, evict, touch, name, kin."""
+"""The scripts of objects and names, line by line: put, put_many, get, pin, forget, sweep, evict, touch, name, kin."""
 
 from __future__ import annotations
 
@@ -87,25 +87,71 @@ def put(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     return ["stored", "known" if old_size else "new", fresh]
 
 
+def put_many(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
+    """put_many.lua"""
+    now, ttl, limit = us // 1000, int(A[4]), int(A[6])
+    totals = s.db.get(K[1]) or {}
+    used, clock = num(totals.get("bytes")), float(totals.get("clock", 0))
+    fresh = now + ttl if ttl > 0 else 0
+    words, new = [], []
+    for i in range(6, len(K), 2):
+        h = s.db.get(K[i]) or {}
+        if h.get("op") == A[3]:
+            s.met["put_many repeated"] += 1
+            words.append("replay")
+        elif h.get("size") or (limit > 0 and used + len(A[2 * i - 1]) > limit):
+            words.append("left")
+        else:
+            words.append("new")
+            used += len(A[2 * i - 1])
+            new.append(i)
+    for i in new:
+        kind, body, meta, note = A[2 * i - 2:2 * i + 2]
+        ident, size, seconds = last(K[i]), len(body), float(A[5])
+        s.db[K[i + 1]] = body
+        s.hash(K[i]).update({
+            "type": kind, "size": str(size), "op": A[3], "expires": str(fresh), "cost": txt(seconds), "keep": A[8],
+            "guard": str(now + int(A[7])), "guard_ms": A[7], "ttl": A[4], "writers": A[1], "trust": "0",
+            "parents": union("", A[9], 127), "at": str(now), "call": "", "meta": meta, "freq": "1"})
+        s.zadd(K[5], now, ident)
+        if fresh > 0:
+            s.zadd(K[3], fresh, ident)
+        if A[8] != "1":
+            s.zadd(K[4], clock + seconds / max(size, 1), ident)
+        s.log(now, K, ("", A[1], note), "put", ident, A[3] + " new", s.raised(K, bytes=size, count=1))
+    return ["stored", fresh, *words]
+
+
 def get(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     """get.lua"""
-    now = us // 1000
-    h = s.db.get(K[3]) or {}
+    now, left = us // 1000, int(A[3])
+    out: list[Any] = ["got"]
+    for i in range(3, len(K), 2):
+        found, size = _look(s, now, K[i], K[i + 1], left if i > 3 else None)
+        out.append(found)
+        left -= size
+    return out
+
+
+def _look(s: State, now: int, record: str, at: str, left: int | None) -> tuple[list[Any], int]:
+    h = s.db.get(record) or {}
     size = h.get("size")
     if not size:
-        return ["absent"]
+        return ["absent"], 0
     expires = num(h.get("expires"))
     if expires > now + num(h.get("ttl")):
         s.met["clamped read"] += 1
         expires = now + num(h.get("ttl"))
     if 0 < expires <= now:
-        return ["expired"]
-    body = s.db.get(K[4])
+        return ["expired"], 0
+    if left is not None and int(size) > left:
+        return ["later"], 0
+    body = s.db.get(at)
     if isinstance(body, str):
-        return ["here", h.get("type"), int(size), expires, h.get("meta"), h.get("cost"), body]
+        return ["here", h.get("type"), int(size), expires, h.get("meta"), h.get("cost"), body], int(size)
     if isinstance(body, dict):
-        return ["parts", h.get("type"), int(size), expires, h.get("meta"), h.get("cost"), len(body)]
-    return ["lost"]
+        return ["parts", h.get("type"), int(size), expires, h.get("meta"), h.get("cost"), len(body)], int(size)
+    return ["lost"], int(size)
 
 
 def pin(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
@@ -272,4 +318,6 @@ def kin(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     return out
 
 
-SCRIPTS = {"put": put, "get": get, "pin": pin, "forget": forget, "sweep": sweep, "evict": evict, "touch": touch, "name": name, "kin": kin}
+SCRIPTS = {
+    "put": put, "put_many": put_many, "get": get, "pin": pin, "forget": forget, "sweep": sweep, "evict": evict, "touch": touch,
+    "name": name, "kin": kin}

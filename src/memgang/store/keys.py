@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from memgang.codec import digest
 from memgang.errors import ConfigError
-from memgang.model import Ref
+from memgang.model import REF_PREFIX, Ref
 
 SPACE = re.compile(r"[a-z0-9-]{1,32}\Z")
 LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -120,6 +120,11 @@ class Keys:
     def body(self, ref: Ref) -> str:
         """The bytes of an object."""
         return self.at(self.shard_of(ref.id), f"b:{ref.id}")
+
+    def of_object(self, shard: int, ref: Ref) -> tuple[str, str]:
+        """Record and body of an object of this shard, for who has many."""
+        at, ident = _head_of(self.space, shard), ref[len(REF_PREFIX):]
+        return f"{at}o:{ident}", f"{at}b:{ident}"
 
     def laid(self, ref: Ref, nonce: str) -> str:
         """Where a large body waits for its record."""

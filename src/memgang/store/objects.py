@@ -21,6 +21,7 @@ from memgang.model import Context, MemoryObject, Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import note
+from memgang.store.gets import Gets
 from memgang.store.host import Kept, Tier
 from memgang.store.keys import Keys
 from memgang.store.process import fresh
@@ -58,6 +59,7 @@ class Objects:
         self._wire, self._keys, self._settings, self._server_ms = wire, keys, settings, server_ms
         self.tier = tier
         self._verified: set[Ref] = set()
+        self._gets = Gets(wire, keys)
         self.room = Room(wire, keys, settings.budget_bytes, self.gone)
 
     async def put(self, value: Encoded, context: Context, **told: Any) -> Ref:
@@ -236,10 +238,13 @@ class Objects:
             ObjectLost: the record is there, the body is not.
             IntegrityError: the bytes are not the content of the id.
         """
-        if (kept := self.at_hand(ref)) is not None:
-            return kept
+        kept = self.at_hand(ref)
+        return kept if kept is not None else await self.fetch(ref)
+
+    async def fetch(self, ref: Ref) -> Kept:
+        """`get` of what this host was seen not to have."""
         since = time.monotonic()
-        found = await scripts.get(self._wire, self._keys, ref)
+        found = await self._gets.ask(ref)
         match found:
             case "absent":
                 raise UnknownReference(ref)

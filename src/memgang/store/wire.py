@@ -78,8 +78,6 @@ class Wire:
         self._closed = False
         self._probing: asyncio.Task[None] | None = None
         self._glued: set[asyncio.Future[Any]] = set()
-        self._asked: dict[str, asyncio.Future[Any]] = {}  # reads that wait to be sent, by what they ask
-        self._asking: dict[asyncio.Future[Any], str] = {}
         self._busy_since = 0.0
         self._busy_s = 0.0
         self.round_trips = 0
@@ -114,19 +112,6 @@ class Wire:
         self._queue(self._small, command, future)
         return future
 
-    async def read(self, what: str, *command: Argument) -> Any:
-        """As `call`, for a command that changes nothing: who asks the same thing while it waits to be sent shares its reply.
-
-        Only until it is sent: it is carried out later than everybody who shares it has asked, so nobody is told of a
-        state from before their question.
-        """
-        reply = self._asked.get(what)
-        if reply is None or reply.done():
-            reply = self.call(*command)
-            if not reply.done():
-                self._asked[what], self._asking[reply] = reply, what
-        return await asyncio.shield(reply)  # one who leaves must not take it from the others
-
     def call_wide(self, *command: Argument) -> asyncio.Future[Any]:
         """As `call`, on a connection for large bodies, which would hold up small calls."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -143,6 +128,10 @@ class Wire:
             # Not at once: whatever else is ready to run in this turn of the loop may have calls too.
             self._woken = True
             asyncio.get_running_loop().call_soon(self._wake)
+
+    def hurry(self) -> None:
+        """Send what waits as far as it may be sent now: for who has waited for this turn of the loop to end already."""
+        self._wake()
 
     async def aclose(self) -> None:
         """Wait for what is under way, then give the connections back."""
@@ -174,10 +163,6 @@ class Wire:
             batch, self._small = self._small[:size], self._small[size:]
             if self._glued:
                 self._glued.difference_update(future for _, future in batch)
-            if self._asking:
-                for _, future in batch:
-                    if (what := self._asking.pop(future, None)) is not None:
-                        del self._asked[what]
             self._lanes += 1
             self._start(batch, wide=False)
         while self._wide and self._wide_lanes < WIDE_LANES:

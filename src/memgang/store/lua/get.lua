@@ -1,14 +1,23 @@
 #!lua flags=no-writes,allow-oom
--- get: a body with what is needed to read it, by the server's own clock; an expired object is never handed out.
--- KEYS[1] totals  KEYS[2] log  KEYS[3] record  KEYS[4] body
--- ARGV[1] who  ARGV[2] note
--- Returns {'here', type, size, expires, meta, cost, body} | {'parts', type, size, expires, meta, cost, number of parts} | {'expired'} | {'lost'} | {'absent'}
-local kind, size, expires, ttl, meta, cost = unpack(redis.call('HMGET', KEYS[3], 'type', 'size', 'expires', 'ttl', 'meta', 'cost'))
-if not size then return {'absent'} end
-expires = num(expires)
-if expires > now + num(ttl) then expires = now + num(ttl) end     -- the clock stepped back; the sweep mends the record
-if expires > 0 and expires <= now then return {'expired'} end
-local form = redis.call('TYPE', KEYS[4]).ok
-if form == 'string' then return {'here', kind, tonumber(size), expires, meta, cost, redis.call('GET', KEYS[4])} end
-if form == 'hash' then return {'parts', kind, tonumber(size), expires, meta, cost, redis.call('HLEN', KEYS[4])} end
-return {'lost'}
+-- get: bodies with what is needed to read them, by the server's own clock; an expired object is never handed out.
+-- KEYS[1] totals  KEYS[2] log  [3..] record, body of each object, at most 64
+-- ARGV[1] who  ARGV[2] note  ARGV[3] most bytes of all: what would be more, but for the first, is left for another time
+-- Returns {'got', of each {'here', type, size, expires, meta, cost, body} | {'parts', type, size, expires, meta, cost, number of parts}
+--     | {'expired'} | {'lost'} | {'absent'} | {'later'}}
+local left = tonumber(ARGV[3])
+local function look(record, at, first)
+  local kind, size, expires, ttl, meta, cost = unpack(redis.call('HMGET', record, 'type', 'size', 'expires', 'ttl', 'meta', 'cost'))
+  if not size then return {'absent'} end
+  expires = num(expires)
+  if expires > now + num(ttl) then expires = now + num(ttl) end   -- the clock stepped back; the sweep mends the record
+  if expires > 0 and expires <= now then return {'expired'} end
+  if num(size) > left and not first then return {'later'} end
+  left = left - num(size)
+  local form = redis.call('TYPE', at).ok
+  if form == 'string' then return {'here', kind, tonumber(size), expires, meta, cost, redis.call('GET', at)} end
+  if form == 'hash' then return {'parts', kind, tonumber(size), expires, meta, cost, redis.call('HLEN', at)} end
+  return {'lost'}
+end
+local out = {'got'}
+for i = 3, #KEYS, 2 do out[#out + 1] = look(KEYS[i], KEYS[i + 1], i == 3) end
+return out
