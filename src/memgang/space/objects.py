@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from memgang.codec import decode, encode
 from memgang.errors import CodecError, ConfigError, IntegrityError, UnknownReference
-from memgang.model import Context, MemoryObject, Ref, current_work
+from memgang.model import REF_PREFIX, Context, MemoryObject, Ref, current_work
 from memgang.space.refusals import REFUSALS, guarded, refused
 from memgang.store import puts, scripts
 from memgang.store.events import note
@@ -126,14 +126,29 @@ async def written(store: Store) -> None:
 
 
 async def get_many(store: Store, context: Context, refs: Sequence[Ref], type: Any = None) -> list[Any]:
-    """Read many values: what this host has at once, the rest together."""
-    found = [store.objects.at_hand(ref) for ref in refs]
-    asked = [get(store, context, ref, type) for ref, kept in zip(refs, found, strict=True) if kept is None]
-    values = iter(await asyncio.gather(*asked) if asked else ())
-    read = [next(values) if kept is None else taken(store, context, ref, kept, type)
-            for ref, kept in zip(refs, found, strict=True)]
+    """Read many values: what this host has at once, the rest together. One that is not there takes no other with it: all are
+    read, and logged, before the first refusal is raised."""
+    found: list[Kept | None] = store.objects.many_at_hand(refs)
+    missing = [place for place, kept in enumerate(found) if kept is None]
+    refusal: BaseException | None = None
+    if missing:
+        asked = await asyncio.gather(*(store.objects.fetch(refs[place]) for place in missing), return_exceptions=True)
+        for place, kept in zip(missing, asked, strict=True):
+            if not isinstance(kept, BaseException):
+                found[place] = kept
+                continue
+            if isinstance(kept, UnknownReference | IntegrityError):
+                refused(store, context, kept, refs[place].id)
+            refusal = refusal or kept
+    read = [(ref, kept) for ref, kept in zip(refs, found, strict=True) if kept is not None]
+    store.log.add_reads(context, [(ref[len(REF_PREFIX):], len(kept.body)) for ref, kept in read])
+    if (work := current_work.get()) is not None:
+        work.read.update((ref, kept.place) for ref, kept in read)
+    if refusal is not None:
+        raise refusal
+    values = [decode(kept.media_type, kept.body, type) for _, kept in read]
     await written(store)
-    return read
+    return values
 
 
 async def described(store: Store, refs: Sequence[Ref]) -> list[MemoryObject | None]:

@@ -135,6 +135,16 @@ class EventLog:
             self._waiting.append((shard, context, line, 0))
         self._noticed()
 
+    def add_reads(self, context: Context, reads: Sequence[tuple[str, int]]) -> None:
+        """`add` of many reads at once: ids and sizes."""
+        at, shard_of = self.server_ms(), self._keys.shard_of
+        lines: list[tuple[int, list[Any]]] = [
+            (shard_of(ident), ["read", at, 0, ident, "", 0, size, "", [], "", "", ""]) for ident, size in reads]
+        with self._writing:
+            ends = self._ring.add_many(context, lines) if self._ring is not None else [0] * len(lines)
+            self._waiting += [(shard, context, line, end) for (shard, line), end in zip(lines, ends, strict=True)]
+        self._noticed()
+
     def _kept(self, shard: int, context: Context, line: list[Any]) -> int:
         if self._ring is None:
             return 0

@@ -8,6 +8,7 @@ key, above 16 MiB in parts, and `put` renames it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from memgang.codec import Encoded, is_of, ref_of
 from memgang.errors import IntegrityError, ObjectLost, StoreFull, StoreUnavailable, TooLarge, UnknownReference
-from memgang.model import Context, MemoryObject, Ref
+from memgang.model import REF_PREFIX, Context, MemoryObject, Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import note
@@ -218,9 +219,19 @@ class Objects:
         """The object, if this host has it: no system call, and no turn of the event loop."""
         if self.tier is None or (kept := self.tier.body(ref.id, self._server_ms())) is None:
             return None
+        return self._whole(ref, kept)
+
+    def many_at_hand(self, refs: Sequence[Ref]) -> list[Kept | None]:
+        """`at_hand` of many, by one look."""
+        if self.tier is None:
+            return [None] * len(refs)
+        found = self.tier.bodies([ref[len(REF_PREFIX):] for ref in refs], self._server_ms())
+        return [None if kept is None else self._whole(ref, kept) for ref, kept in zip(refs, found, strict=True)]
+
+    def _whole(self, ref: Ref, kept: Kept) -> Kept | None:
         if self._settings.verify == "always" or ref not in self._verified:
             if not is_of(ref, kept.media_type, kept.body):
-                self.tier.take_out([ref.id])  # the server has it whole
+                self.gone([ref])  # the server has it whole
                 return None
             self._is_verified(ref)
         return kept
@@ -258,11 +269,13 @@ class Objects:
             case _:
                 body = found.body if found.body is not None else await self._parts(ref, found.parts, found.size)
         if self._settings.verify == "always" or ref not in self._verified:
-            right = await asyncio.to_thread(ref_of, found.media_type, body) if found.size > 1 << 20 else ref_of(found.media_type, body)
-            if right != ref:
-                raise IntegrityError(ref, f"{len(body):,} bytes that are {right}")
+            right = await asyncio.to_thread(is_of, ref, found.media_type, body) if found.size > 1 << 20 else is_of(
+                ref, found.media_type, body)
+            if not right:
+                raise IntegrityError(ref, f"{len(body):,} bytes that are {ref_of(found.media_type, body)}")
             self._is_verified(ref)
-        _meta(ref, found.meta)  # not part of what is hashed: looked at by itself
+        if not _is_meta(found.meta):  # not part of what is hashed: looked at by itself
+            _meta(ref, found.meta)
         if self.tier is not None:
             self.tier.keep_body(ref.id, found.media_type, body, found.meta, found.expires, self._server_ms(), since)
         return Kept(found.media_type, body, found.meta)
@@ -318,6 +331,16 @@ class Objects:
                 swept = await scripts.sweep(self._wire, self._keys, shard, refs[start:start + 32], who=who, note=b"{}")
                 removed += swept[0] if swept else 0
         return removed
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_meta(text: bytes) -> bool:
+    """Whether it can be read. Most objects of a writer have the same."""
+    try:
+        msgspec.json.decode(text or b"{}", type=dict[str, Any])
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _meta(ref: Ref, text: bytes) -> dict[str, Any]:

@@ -102,10 +102,10 @@ def span_of(expires: int, now_ms: int) -> int:
     return max(expires - now_ms, 0) if expires else 0
 
 
-def packed_body(media_type: str, body: bytes, meta: bytes, expires: int, now_ms: int) -> bytes:
-    """A body with its head; its age is filled in when it is written."""
+def packed_body(media_type: str, body: bytes, meta: bytes, expires: int, now_ms: int) -> bytearray:
+    """A body with its head; its age is filled in, where it lies, when it is written."""
     kind = media_type.encode()
-    return b"".join((_HEAD.pack(0, expires, span_of(expires, now_ms), len(kind), len(meta)), kind, meta, body))
+    return bytearray().join((_HEAD.pack(0, expires, span_of(expires, now_ms), len(kind), len(meta)), kind, meta, body))
 
 
 def kept(raw: bytes, now_ms: int) -> Kept | None:
@@ -156,18 +156,26 @@ class Entries:
         """Leave a mark."""
         writing.put(key, _MARK.pack(at, fence, time.monotonic()), db=self.marks)
 
-    def put(self, writing: lmdb.Transaction, age: int, key: bytes, value: bytes | Remembered) -> int:
-        """Write an entry over the one there was; how many bytes more there are."""
-        place = self.answers if is_answer(key) else self.bodies
-        less = self._forget_age(writing, key, old) if (old := writing.get(key, db=place)) is not None else 0
+    def put(self, writing: lmdb.Transaction, age: int, key: bytes, value: bytearray | Remembered) -> int:
+        """Write an entry over the one there was; how many bytes more there are. ``age`` is greater than all before."""
+        raw: bytes | bytearray
         if isinstance(value, Remembered):
-            value.age = age
+            place, value.age = self.answers, age
             raw = _packed(value)
         else:
-            raw = _OLD.pack(age) + value[_OLD.size:]
-        writing.put(key, raw, db=place)
-        writing.put(_NUMBER.pack(age), key, db=self.ages)
+            place, raw = self.bodies, value
+            _OLD.pack_into(raw, 0, age)
+        less = 0
+        if not writing.put(key, raw, overwrite=False, db=place):  # most are new: nobody looks before
+            if (old := writing.get(key, db=place)) is not None:
+                less = self._forget_age(writing, key, old)
+            writing.put(key, raw, db=place)
+        writing.put(_NUMBER.pack(age), key, append=True, db=self.ages)
         return _cost(raw) - less
+
+    def marked(self, txn: lmdb.Transaction) -> bool:
+        """Whether there is any mark."""
+        return bool(txn.stat(self.marks)["entries"])
 
     def remove(self, writing: lmdb.Transaction, key: bytes) -> None:
         """Take an entry out, if there is one."""
@@ -245,7 +253,7 @@ def _make_table(path: Path) -> None:
             os.close(fd)
 
 
-def _cost(raw: bytes | memoryview) -> int:
+def _cost(raw: bytes | bytearray | memoryview) -> int:
     """Bytes an entry takes: itself, its keys, and what its pages leave unused; a body above half a page has pages of its own."""
     size = len(raw)
     return size + 160 if size < 2000 else (size + 4095) // 4096 * 4096 + 260

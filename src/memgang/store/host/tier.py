@@ -17,7 +17,7 @@ import asyncio
 import fcntl
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,24 @@ class Tier:
                 found = self.entries.raw(reading, key) if waiting is None else self._still(reading, key, *waiting)
         except lmdb.Error:  # more readers than there is room for, or it is being closed: the server has it too
             return None
-        return None if found is None else entries.kept(found, now_ms)
+        return None if found is None else entries.kept(bytes(found), now_ms)
+
+    def bodies(self, idents: Sequence[str], now_ms: int) -> list[Kept | None]:
+        """`body` of many, by one look at the tier."""
+        if not self.readable:
+            return [None] * len(idents)
+        out: list[Kept | None] = []
+        place, waits = self.entries.bodies, self._waiting
+        try:
+            with self.entries.env.begin() as reading:
+                for ident in idents:
+                    key = body_key(ident)
+                    waiting = waits.get(key)
+                    found = reading.get(key, db=place) if waiting is None else self._still(reading, key, *waiting)
+                    out.append(None if found is None else entries.kept(bytes(found), now_ms))
+        except lmdb.Error:
+            out += [None] * (len(idents) - len(out))
+        return out
 
     def holds(self, ident: str) -> bool:
         """Whether the body is here. Its time may be over."""
@@ -114,7 +131,7 @@ class Tier:
         """What waits to be written, unless something was taken out here after it was asked for."""
         return value if self._may_keep(reading, key, since, value) else None
 
-    def _may_keep(self, txn: lmdb.Transaction, key: bytes, since: float, value: bytes | Remembered) -> bool:
+    def _may_keep(self, txn: lmdb.Transaction, key: bytes, since: float, value: bytearray | Remembered) -> bool:
         if (mark := self.entries.mark(txn, key)) is None:
             return True
         return since > mark.at and (not isinstance(value, Remembered) or value.fence >= mark.fence)
@@ -145,7 +162,10 @@ class Tier:
         if not self._scheduled:
             # With whatever else is kept in this turn of the loop: one transaction costs as much as ten entries.
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._write_out)
+            # And not in the next turn but the one after: in the next, whoever kept it sends what it has to ask of the server,
+            # which then has work while we write.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._write_out)
 
     def _write_out(self) -> None:
         self._scheduled = False
@@ -172,11 +192,15 @@ class Tier:
             self._turn.release()
 
     def _write(self, writing: lmdb.Transaction, waiting: list[tuple[bytes, tuple[float, Any]]]) -> None:
+        if self.flags.poisoned:
+            return
         age, used = self.entries.number(writing, b"age"), self.entries.number(writing, b"used")
+        # Who clears the tier from now on waits for us, and takes this out as well.
+        oldest, marked = max(self.flags.cleared, time.monotonic() - MARK_S / 2), self.entries.marked(writing)
         for key, entry in waiting:
             since, value = entry
             if (self._waiting.get(key) is not entry  # taken out meanwhile
-                    or since <= self.flags.cleared or not self._takes(since) or not self._may_keep(writing, key, since, value)):
+                    or since <= oldest or (marked and not self._may_keep(writing, key, since, value))):
                 continue
             if isinstance(value, Remembered) and (old := self.entries.remembered(writing, key)) is not None and old.fence > value.fence:
                 continue
