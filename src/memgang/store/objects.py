@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from memgang.codec import Encoded, is_of, ref_of
 from memgang.errors import IntegrityError, ObjectLost, StoreFull, StoreUnavailable, TooLarge, UnknownReference
-from memgang.model import REF_PREFIX, Context, MemoryObject, Ref
+from memgang.model import REF_PREFIX, Answered, Context, MemoryObject, Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import note
@@ -227,6 +227,13 @@ class Objects:
             return [None] * len(refs)
         found = self.tier.bodies([ref[len(REF_PREFIX):] for ref in refs], self._server_ms())
         return [None if kept is None else self._whole(ref, kept) for ref, kept in zip(refs, found, strict=True)]
+
+    def answer_at_hand(self, call: str) -> tuple[Answered, Kept] | None:
+        """The answer to the call with this key and its object, if this host has both: as `at_hand`, by one look."""
+        if self.tier is None or (found := self.tier.recalled(call, self._server_ms())) is None:
+            return None
+        answer, kept = found
+        return found if self._whole(answer.ref, kept) is not None else None
 
     def _whole(self, ref: Ref, kept: Kept) -> Kept | None:
         if self._settings.verify == "always" or ref not in self._verified:

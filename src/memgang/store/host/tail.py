@@ -60,7 +60,6 @@ class Tail:
 
     def _follow(self) -> None:
         client = self._make()
-        client.set_response_callback("XRANGE", _as_it_came)
         try:
             while not self._tier.off and not self._ended.is_set():
                 # Best effort: while the server is away nobody is told that the tier is good, and so nobody reads it. Whatever
@@ -90,6 +89,7 @@ class Tail:
 
     def look(self, client: redis.Redis) -> None:
         """Read what is new to its end, take out what it says, and say when that was."""
+        client.set_response_callback("XRANGE", _as_it_came)
         logs = [log for log in self._keys.logs() if log[0] == "a"]
         while not self._ended.is_set():
             began = time.monotonic()

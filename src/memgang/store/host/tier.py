@@ -116,16 +116,35 @@ class Tier:
         """The answer to the call with this key, as `body`."""
         if not self.readable:
             return None
-        key = answer_key(call)
         try:
             with self.entries.env.begin() as reading:
-                waiting = self._waiting.get(key)
-                found = self.entries.remembered(reading, key)
-                if waiting is not None and (late := self._still(reading, key, *waiting)) is not None:
-                    found = late if found is None or late.fence >= found.fence else found
+                found = self._answer(reading, answer_key(call))
         except lmdb.Error:
             return None
         return None if found is None else found.answered(now_ms)
+
+    def recalled(self, call: str, now_ms: int) -> tuple[Answered, Kept] | None:
+        """The answer to the call and the body it points at, if both are here, by one look."""
+        if not self.readable:
+            return None
+        try:
+            with self.entries.env.begin() as reading:
+                if (held := self._answer(reading, answer_key(call))) is None or (answer := held.answered(now_ms)) is None:
+                    return None
+                key = body_key(held.ref)
+                waiting = self._waiting.get(key)
+                found = self.entries.raw(reading, key) if waiting is None else self._still(reading, key, *waiting)
+        except lmdb.Error:
+            return None
+        kept = None if found is None else entries.kept(bytes(found), now_ms)
+        return None if kept is None else (answer, kept)
+
+    def _answer(self, reading: lmdb.Transaction, key: bytes) -> Remembered | None:
+        waiting = self._waiting.get(key)
+        found = self.entries.remembered(reading, key)
+        if waiting is not None and (late := self._still(reading, key, *waiting)) is not None:
+            found = late if found is None or late.fence >= found.fence else found
+        return found
 
     def _still(self, reading: lmdb.Transaction, key: bytes, since: float, value: Any) -> Any:
         """What waits to be written, unless something was taken out here after it was asked for."""
