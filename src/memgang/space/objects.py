@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +44,8 @@ async def put_many(
     places = pos if pos is not None else [None] * len(values)
     if len(places) != len(values):
         raise ConfigError(f"put_many got {len(values)} values and {len(places)} places; give one place for each value")
-    meta = _meta(context, manner, None)
+    meta = functools.partial(_meta, context, manner)
+    meta(None)  # a wrong tag is told before anything is written
     items: list[puts.Item] = []
     refusal: BaseException | None = None
     for value, place in zip(values, places, strict=True):

@@ -42,7 +42,7 @@ def _seen(reply: asyncio.Future[Any]) -> None:
 VERIFIED_MAX = 100_000
 PUT_TRIES = 3
 EVICT_TRIES = 3
-FORGET_BATCH = 64  # objects of one script
+FORGET_BATCH = 32  # objects of one script: half a millisecond of the server
 COST_MIN_S = 0.001  # of what can be computed again, so that its size counts even where its time was too short to measure
 # How long a forgotten object is remembered by its id: at least as long as work that had read it may still be under way.
 MARK_MS = 3_600_000

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -44,13 +44,13 @@ class Alike(NamedTuple):
     ttl_ms: int
     keep: bool
     parents: Sequence[Ref]
-    meta: dict[str, Any]
+    meta: Callable[[float | None], dict[str, Any]]  # by its place
     words: dict[str, Any]
 
     def said(self, item: Item) -> dict[str, Any]:
         """What of this is an argument of `Objects.put` for one of them."""
         place = {} if item.pos is None else {"pos": item.pos}
-        return {"ttl_ms": self.ttl_ms, "keep": self.keep, "parents": self.parents, "meta": self.meta | place,
+        return {"ttl_ms": self.ttl_ms, "keep": self.keep, "parents": self.parents, "meta": self.meta(item.pos),
                 "words": self.words | place}
 
 
@@ -112,7 +112,7 @@ class _Written:
 
     def meta(self, item: Item) -> bytes:
         if (found := self._meta.get(item.pos)) is None:
-            found = self._meta[item.pos] = msgspec.json.encode(self._alike.said(item)["meta"])
+            found = self._meta[item.pos] = msgspec.json.encode(self._alike.meta(item.pos))
         return found
 
     def note(self, item: Item) -> bytes:
