@@ -115,7 +115,14 @@ class Space:
         self, values: Sequence[Any], *, ttl: TTL = None, tags: Sequence[str] = (), kind: str = "other",
         pos: Sequence[float | None] | None = None, parents: Sequence[Ref] | None = None, keep: bool = True,
     ) -> list[Ref]:
-        """Store many values; small ones share one round trip. References in the order of the values."""
+        """Store many values; small ones share scripts and round trips. References in the order of the values.
+
+        One that is refused takes no other with it: all that can be stored are, each with its own record and event, and
+        then the first refusal is raised. A repeat of the call stores what is missing.
+
+        Raises:
+            CodecError, TooLarge, StoreFull, UnknownReference, StoreUnavailable: of one of them; see `put`.
+        """
         manner = Manner(parse_ttl(ttl), tuple(tags), kind, parents, keep)
         return await objects.put_many(self._store, self.context, values, manner, pos)
 
@@ -143,7 +150,7 @@ class Space:
         return (objects.taken(self._store, self.context, ref, kept, type, loop),)
 
     async def get_many(self, refs: Sequence[str], type: Any = None) -> list[Any]:
-        """Many values in one round trip (large ones take more), in the order of the references.
+        """Many values, in the order of the references: what this host has by one look, the rest in few round trips.
 
         Raises:
             UnknownReference: one of them is not there; it names which.
