@@ -36,7 +36,8 @@ class Pipe(asyncio.Protocol):
         self._missing = 0
         self._replies: list[Any] = []
         self._told: Told | None = None
-        self._limit: asyncio.TimerHandle | None = None
+        self._ends = 0.0  # when the batch under way is given up
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.closed = False
 
@@ -69,13 +70,16 @@ class Pipe(asyncio.Protocol):
         # Packed by hiredis: redis-py's own packer is Python.
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # ints are taken too
         self._missing, self._replies, self._told = len(packed), [], told
-        # One time limit for the batch. Where the loop was blocked for longer, what has come is read before the limit is looked at.
-        self._limit = self._loop.call_later(limit_s, self._late, limit_s)
+        self._ends = self._loop.time() + limit_s
+        if self._timer is None or self._timer.when() > self._ends:
+            self._wait_until(self._ends)
         self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
 
     def close(self) -> None:
         """Close now. A batch under way is told."""
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport.abort()
 
     # ── what the event loop says ──────────────────────────────────────────────────────────────
@@ -101,8 +105,21 @@ class Pipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost(ConnectionError(f"the connection was lost: {exc}" if exc else "the server has closed the connection"))
 
-    def _late(self, limit_s: float) -> None:
-        self._lost(TimeoutError(f"no reply within {limit_s:.1f} s"))
+    def _wait_until(self, when: float) -> None:
+        """One timer for many batches, which are answered long before it: to make and cancel one for each costs more than a look."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._late)
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._told is None:
+            return  # the next batch sets it again
+        # Where the loop was blocked for longer, what has come meanwhile was read before this.
+        if self._loop.time() < self._ends:
+            self._wait_until(self._ends)
+        else:
+            self._lost(TimeoutError("no reply within its time limit"))
 
     def _lost(self, error: Exception) -> None:
         self.close()
@@ -112,8 +129,5 @@ class Pipe(asyncio.Protocol):
 
     def _end(self) -> Told:
         told, self._told = self._told, None
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
         assert told is not None
         return told

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
@@ -69,8 +68,7 @@ async def _answer(wire: Wire, name: str, command: Command, sent: Awaitable[Any] 
     return reply  # type: ignore[no-any-return]  # lists that begin with a word, as the contract says
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """What `put` answers: new | known | replay, and when the object expires (0: never)."""
 
     how: str

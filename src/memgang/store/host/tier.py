@@ -77,9 +77,12 @@ class Tier:
             return None
         key = body_key(ident)
         try:
-            with self.entries.env.begin() as reading:
+            reading = self.entries.env.begin()
+            try:
                 waiting = self._waiting.get(key)
-                found = self.entries.raw(reading, key) if waiting is None else self._still(reading, key, *waiting)
+                found = reading.get(key, db=self.entries.bodies) if waiting is None else self._still(reading, key, *waiting)
+            finally:
+                reading.abort()
         except lmdb.Error:  # more readers than there is room for, or it is being closed: the server has it too
             return None
         return None if found is None else entries.kept(bytes(found), now_ms)
