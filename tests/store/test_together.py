@@ -193,6 +193,19 @@ async def test_many_puts_keep_to_the_budget_and_make_room_as_one_does(opened: Op
         assert (totals["count"], totals["bytes"]) == (10, 10_000)
 
 
+async def test_a_key_of_another_program_refuses_one_of_many_puts(space: Space) -> None:
+    """The script stops before its first write; then each is put by itself."""
+    refs = await space.put_many([f"text {i}" for i in range(5)])
+    record = space.store.keys.record(refs[2])
+    for ref in refs:
+        await space.forget(ref)
+    await space.store.wire.call("SET", record, "not a hash")
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE|wrong kind"):
+        await space.put_many([f"text {i}" for i in range(5)])
+    assert (await space.stats())["count"] == 4
+    assert Counter(await raws(space))["put"] == 5 + 4
+
+
 @pytest.mark.parametrize("shards", [1, 5])
 async def test_what_was_made_of_something_forgotten_is_taken_back_from_many_puts(opened: Opened, shards: int) -> None:
     """As from one: the cascade has passed, and will not look again."""
