@@ -33,6 +33,9 @@ from memgang.store.house import close_lock, open_lock
 BODY_MAX = 1 << 20
 FRESH_S = 1.0  # how old the last look at the log may be
 TAKE_S = 0.05  # how long who must take something out tries to
+KEEP_S = 0.001  # what is kept is written within this
+KEEP_MOST = 64  # or when so many entries wait
+LATE_S = 1.0  # a loop that is later than this may have ended: another, of another thread, writes
 MARK_S = 120.0  # a mark is kept longer than any question is under way
 
 
@@ -61,7 +64,7 @@ class Tier:
             raise
         self._waiting: dict[bytes, tuple[float, Any]] = {}  # to be written: since when it is so, and what; known by its identity
         self._turn = threading.Lock()
-        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self.off = False  # closed, or another process's
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────
@@ -181,16 +184,22 @@ class Tier:
         return not self.off and not self.flags.poisoned and time.monotonic() - since <= MARK_S / 2
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            # With whatever else is kept in this turn of the loop: one transaction costs as much as ten entries.
-            self._scheduled = True
-            # And not in the next turn but the one after: in the next, whoever kept it sends what it has to ask of the server,
-            # which then has work while we write.
+        # Not at once: a transaction costs as much as a round trip, and most of it once for all that is in it. Who reads in
+        # this process finds what waits; who is quicker than that in another asks the server.
+        if self._timer is None or time.monotonic() > self._timer.when() + LATE_S:
+            self._timer = asyncio.get_running_loop().call_later(KEEP_S, self.write_out)
+        elif len(self._waiting) == KEEP_MOST:
+            self._timer.cancel()
             loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._write_out)
+            # In the turn after the next: in the next, whoever keeps it sends what it has to ask of the server, which then
+            # has work while we write.
+            self._timer = loop.call_later(0.0, loop.call_soon, self.write_out)
 
-    def _write_out(self) -> None:
-        self._scheduled = False
+    def write_out(self) -> None:
+        """Write what waits. By the event loop alone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._turn.acquire(blocking=False):  # somebody takes something out, and may have to wait: not with us
             self._waiting.clear()
             return
