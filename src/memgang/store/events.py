@@ -291,7 +291,8 @@ def batched(
     """
     after, out = dict(numbers), dict[int, deque[Batch]]()
     for shard, context, line in events:
-        row = out.setdefault(shard, deque())
+        if (row := out.get(shard)) is None:
+            row = out[shard] = deque()
         # Of an event of ours: the check of its form, which Ref() makes, would be the largest part of all this.
         ref = str.__new__(Ref, "mg:" + line[3]) if line[3] and line[0] in _OF_OBJECTS else None
         batch = row[-1] if row else None

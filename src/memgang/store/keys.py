@@ -126,6 +126,11 @@ class Keys:
         at, ident = _head_of(self.space, shard), ref[len(REF_PREFIX):]
         return f"{at}o:{ident}", f"{at}b:{ident}"
 
+    def of_put(self, shard: int, ref: Ref, laid: str) -> tuple[str, ...]:
+        """Totals, log, record, body, where a large body was laid ('' for a small one), expiry, ranks, listing."""
+        at, ident = _head_of(self.space, shard), ref[len(REF_PREFIX):]
+        return (f"{at}u", f"{at}a", f"{at}o:{ident}", f"{at}b:{ident}", laid or f"{at}b:{ident}:t:none", f"{at}x", f"{at}r", f"{at}l")
+
     def laid(self, ref: Ref, nonce: str) -> str:
         """Where a large body waits for its record."""
         return self.at(self.shard_of(ref.id), f"b:{ref.id}:t:{nonce}")

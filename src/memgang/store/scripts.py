@@ -246,9 +246,7 @@ def put_command(
 ) -> Command:
     """The put of an object whose bytes come along or have been laid, as a command."""
     shard = keys.shard_of(ref.id)
-    return ("EVALSHA", _sources()["put"][1], 8,
-            *keys.head(shard), keys.record(ref), keys.body(ref), laid or keys.laid(ref, "none"),
-            keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"),
+    return ("EVALSHA", _sources()["put"][1], 8, *keys.of_put(shard, ref, laid),
             who, note, op, media_type, size, how, what, ttl_ms, repr(cost_s), limit, guard_ms, int(keep), 0, call, meta,
             " ".join(p.id for p in parents[:64]))
 

@@ -134,12 +134,15 @@ class Tier:
         if not self.readable:
             return None
         try:
-            with self.entries.env.begin() as reading:
+            reading = self.entries.env.begin()
+            try:
                 if (held := self._answer(reading, answer_key(call))) is None or (answer := held.answered(now_ms)) is None:
                     return None
                 key = body_key(held.ref)
                 waiting = self._waiting.get(key)
-                found = self.entries.raw(reading, key) if waiting is None else self._still(reading, key, *waiting)
+                found = reading.get(key, db=self.entries.bodies) if waiting is None else self._still(reading, key, *waiting)
+            finally:
+                reading.abort()  # sooner than `with`: nothing is to be committed
         except lmdb.Error:
             return None
         kept = None if found is None else entries.kept(bytes(found), now_ms)
