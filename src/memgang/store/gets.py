@@ -2,7 +2,7 @@
 
     64 callers: get(a) get(b) ...   while a script is under way the others gather; they are the next one
 
-Half of what a small script costs, on both sides, is that it is one. Who asks for the same object while it waits to be
+Much of what a small script costs, on both sides, is that it is one. Who asks for the same object while it waits to be
 sent shares its reply, and not later: it is carried out after everybody who shares it has asked, so nobody is told of a
 state from before their question. A caller that is cancelled takes nothing from the others.
 """
