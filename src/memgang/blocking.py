@@ -148,14 +148,20 @@ class BlockingSpace:
         return iter(self._wait(all_of_them()))
 
     def once(self, function: Callable[..., T] | None = None, **options: Any) -> Any:
-        """See `Space.once`; the decorated function is called as a plain one, also where it is async itself."""
+        """See `Space.once`; the decorated function is called as a plain one, also where it is async itself.
+
+        What this host has is taken in the caller's own thread.
+        """
         if function is None:
             return functools.partial(self.once, **options)
-        recalled = self._space.once(function, **options)
+        one = self._space.remembered(function, **options)
 
         @functools.wraps(function)
         def waited(*args: Any, **kwargs: Any) -> Any:
-            return self._wait(recalled(*args, **kwargs))
+            call, formed = one.asked(args, kwargs)
+            if (found := one.at_hand(call, formed, self._space.context, self._loop)) is not None:
+                return found[0]
+            return self._wait(one.ask(call, formed, args, kwargs))
 
         return waited
 

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import json
 import math
 import pathlib
@@ -56,6 +57,13 @@ def canonical(call: Call, space: str) -> bytes:
     parameters = call.parameters
     if call.kind == "llm" and not LEFT_OUT.isdisjoint(parameters):
         parameters = {name: value for name, value in parameters.items() if name not in LEFT_OUT}
+    if not parameters and call.messages is None and call.tools is None and is_plain(call.arguments):
+        # Of most calls only the arguments are new, and of all names theirs is the first: the rest is written once.
+        try:
+            return b'{"arguments":%b,%b' % (_json(call.arguments), _rest(
+                space, call.scope, call.kind, call.function, call.version, call.model, call.system, call.sample))
+        except (UnicodeEncodeError, RecursionError, TypeError):
+            pass  # what is wrong with it is told below
     form = {
         "form": FORM_VERSION, "space": space, "scope": call.scope, "kind": call.kind, "function": call.function,
         "version": call.version, "model": call.model, "system": call.system, "messages": call.messages,
@@ -68,6 +76,20 @@ def canonical(call: Call, space: str) -> bytes:
         raise CodecError(f"the call holds half of a surrogate pair, which no UTF-8 has: {where!r}") from None
     except RecursionError:
         raise CodecError("the call is nested too deeply, or contains itself") from None
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _rest(
+    space: str, scope: str, kind: str, function: str, version: str, model: str, system: str, sample: int
+) -> bytes:
+    """The form of a call behind its arguments, where it has no messages, tools or parameters."""
+    form = {
+        "form": FORM_VERSION, "space": space, "scope": scope, "kind": kind, "function": function, "version": version,
+        "model": model, "system": system, "messages": None, "tools": None, "parameters": {}, "sample": sample,
+    }
+    if not is_plain(form):
+        raise TypeError("to be told what is wrong with it")
+    return _json(form)[1:]
 
 
 def call_key(canonical: bytes, secret: bytes) -> str:
@@ -133,6 +155,8 @@ def _check_keys(value: dict[Any, Any], path: str) -> None:
 
 def _number(value: Any, path: str) -> Any:
     """None, a bool or a number, of an exact JSON type."""
+    if is_plain(value):
+        return value
     if (scalar := numpy_scalar(value)) is not None:
         value = scalar
     if value is None or isinstance(value, bool):
@@ -183,6 +207,8 @@ def _argument(value: Any, path: str) -> Any:
         return {"$ref": str.__str__(ref_of(TEXT, _content(value, path)))}
     if value is None or kind is bool:
         return value
+    if kind is int or kind is float:
+        return _number(value, path)
     if kind is Ref:
         return {"$ref": str.__str__(value)}
     if isinstance(value, enum.Enum):

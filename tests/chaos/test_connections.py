@@ -84,6 +84,24 @@ async def test_a_lost_reply_of_every_nth_command_doubles_nothing(private: Privat
     assert verdict(private) == []
 
 
+@pytest.mark.catalogue("A8")
+@pytest.mark.parametrize("every", [13, 17])
+async def test_lost_replies_double_none_of_many_puts(private: PrivateServer, place: Path, every: int) -> None:
+    """A script that was carried out is sent again, and knows what it has done; what it left comes by itself and once."""
+    relay = Relay()
+    async with relay.to(private.socket, place / "r"), memgang.open(
+            relay.url, **settings(place, janitor_ms=3_600_000)) as space:
+        await space.put("text 7")
+        relay.drop_every = every
+        refs = await space.put_many([f"text {i}" for i in range(300)])
+        assert await space.get_many(refs) == [f"text {i}" for i in range(300)]
+        relay.drop_every = 0
+        assert relay.dropped
+        words = Counter([e.raw async for e in space.events()])
+        assert words["put"] == 301 and (await space.stats())["count"] == 300
+    assert verdict(private) == []
+
+
 @pytest.mark.catalogue("A11")
 async def test_no_commit_just_after_a_followers_check_is_missed(
     private: PrivateServer, place: Path, seed: int, many: Callable[[int, int], int]

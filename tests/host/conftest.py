@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from memgang.store.host import Tier
+from memgang.store.host.tier import KEEP_S
 
 
 @pytest.fixture
@@ -18,3 +20,8 @@ def tier(tmp_path: Path) -> Iterator[Tier]:
     made.flags.live = time.monotonic() + 3600
     yield made
     made.close()
+
+
+async def written() -> None:
+    """What was kept by now is written: of two timers the one that ends later is carried out later."""
+    await asyncio.sleep(2 * KEEP_S)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from memgang.codec import Encoded, Hashing, ref_of
-from memgang.errors import StoreFull, StoreUnavailable
+from memgang.errors import IntegrityError, StoreFull, StoreUnavailable
 from memgang.model import Ref
 from memgang.store.host import Files, Stamp, sealed, shelf
 from memgang.store.host import files as filed
@@ -175,7 +175,9 @@ def test_a_flipped_bit_is_seen_wherever_it_is(files: Files, spilled: bool) -> No
     for n in range(1000):
         damage(home.path(ref.id), chance.randrange(len(whole)))
         assert files.mapped(ref.id, stamp) is None
-        assert files.find(ref, BYTES) is None and not files.has(ref.id), n
+        with pytest.raises(IntegrityError, match="put aside"):
+            files.find(ref, BYTES)
+        assert not files.has(ref.id), n
         home.path(ref.id).write_bytes(whole)
         home.path(ref.id).chmod(0o400)
 
@@ -207,7 +209,11 @@ def test_what_is_no_sealed_file_is_not_mapped(files: Files, how: str, tmp_path: 
             path.symlink_to(tmp_path / "elsewhere")
         elif how == "directory":
             path.mkdir()
-    assert files.mapped(ref.id, stamp) is None and files.find(ref, BYTES) is None
+    assert files.mapped(ref.id, stamp) is None
+    if how == "shorter":
+        with pytest.raises(IntegrityError, match="a file of 5 bytes"):
+            files.find(ref, BYTES)
+    assert files.find(ref, BYTES) is None
 
 
 def test_one_process_has_one_mapping_of_a_file(files: Files) -> None:

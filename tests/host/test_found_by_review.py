@@ -16,6 +16,7 @@ from memgang.store import events
 from memgang.store.events import EventLog, written_for_the_dead
 from memgang.store.host import Tier, enter
 from memgang.store.host import tier as tiers
+from tests.host.conftest import written
 
 
 async def test_all_marks_may_grow_old(tier: Tier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +41,7 @@ async def test_a_late_older_answer_is_not_read_while_it_waits_to_be_refused(tier
         return Answered(Ref("mg:" + "a" * 32), fence, 0, b"", NO_USAGE)
 
     tier.keep_answer("call", answer(2), 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     tier.keep_answer("call", answer(1), 0, time.monotonic())
     found = tier.answer("call", 0)
     assert found is not None and found.fence == 2
@@ -54,7 +55,7 @@ async def test_a_log_that_came_back_shorter_and_has_grown_again_empties_the_tier
     async with opened() as space:
         tier, stream = space.store.tier, space.store.keys.log("a00")
         ref = await space.put("x")
-        await asyncio.sleep(0)
+        await written()
         client = space.store.sync_client()
         space.store._tail.look(client)
         space.store._tail.look(client)
@@ -63,7 +64,7 @@ async def test_a_log_that_came_back_shorter_and_has_grown_again_empties_the_tier
         space.store._tail.look(client)
         assert not tier.holds(ref.id)
         other = await space.put("y")
-        await asyncio.sleep(0)
+        await written()
         space.store._tail.look(client)
         assert tier.holds(other.id)
         [(entry, _)] = client.xrevrange(stream, count=1)
@@ -72,7 +73,7 @@ async def test_a_log_that_came_back_shorter_and_has_grown_again_empties_the_tier
         assert not tier.holds(other.id)
         space.store._tail.look(client)
         third = await space.put("z")
-        await asyncio.sleep(0)
+        await written()
         space.store._tail.look(client)
         assert tier.holds(third.id)
         client.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from memgang.model import NO_USAGE, Answered, Ref
 from memgang.store.host import Tier, entries
 from memgang.store.host import tier as tiers
+from tests.host.conftest import written
 
 A = "a" * 32
 
@@ -34,17 +34,17 @@ async def test_what_has_ended_is_not_read_though_nobody_has_taken_it_out(tier: T
     """By the server's clock as it is told; also where that has stepped back by more than a second, for nobody knows then."""
     body(tier, "a", expires=10_000, now_ms=4_000)
     tier.keep_answer("call", answer(1, expires=10_000), 4_000, time.monotonic())
-    for written in (False, True):
+    for done in (False, True):
         for now, there in ((4_000, True), (9_999, True), (10_000, False), (20_000, False), (3_000, True), (2_999, False), (1, False)):
-            assert (tier.body("a", now) is not None) == there, (written, now)
-            assert (tier.answer("call", now) is not None) == there, (written, now)
-        await asyncio.sleep(0)
+            assert (tier.body("a", now) is not None) == there, (done, now)
+            assert (tier.answer("call", now) is not None) == there, (done, now)
+        await written()
 
 
 async def test_what_never_ends_is_read_at_any_time(tier: Tier) -> None:
     body(tier, "a", now_ms=5_000)
     tier.keep_answer("call", answer(1), 5_000, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     for now in (0, 1, 1 << 50):
         assert tier.body("a", now) is not None and tier.answer("call", now) is not None
 
@@ -58,14 +58,14 @@ async def test_what_waits_to_be_written_is_read_already_and_is_gone_when_it_is_t
     tier.keep_answer("call", answer(2), 0, time.monotonic())
     assert tier.body("a", 0)[:3] == ("text/plain", b"old", b"") and tier.holds("a")
     assert tier.answer("call", 0).fence == 2
-    await asyncio.sleep(0)
+    await written()
     assert tier._waiting == {}
     body(tier, "a", b"new")
     tier.keep_answer("call", answer(3), 0, time.monotonic())
     assert tier.body("a", 0).body == b"new" and tier.answer("call", 0).fence == 3
     tier.take_out(["a"], ["call"])
     assert tier.body("a", 0) is None and tier.answer("call", 0) is None and not tier.holds("a")
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is None and tier.answer("call", 0) is None
 
 
@@ -76,7 +76,7 @@ async def test_an_answer_that_waits_is_overtaken_too(tier: Tier) -> None:
     tier.keep_answer("call", answer(5), 0, time.monotonic())
     tier.overtake("call", 5)
     assert tier.answer("call", 0).fence == 5
-    await asyncio.sleep(0)
+    await written()
     tier.overtake("call", 5)  # one that is written and not older stays
     assert tier.answer("call", 0).fence == 5
 
@@ -92,7 +92,7 @@ async def test_nothing_is_written_while_somebody_takes_something_out(tier: Tier)
     """He may have to wait for another process; the loop does not wait with him, and what was to be kept goes."""
     body(tier, "a")
     with tier._turn:
-        tier._write_out()
+        tier.write_out()
         assert tier._waiting == {}
     assert tier.body("a", 0) is None
 
@@ -108,7 +108,7 @@ async def test_what_is_taken_out_while_it_is_being_written_is_not_written(tier: 
         return begin(txn, name, unknown)
 
     monkeypatch.setattr(tier.entries, "number", late)
-    await asyncio.sleep(0)
+    await written()
     monkeypatch.undo()
     assert tier.body("a", 0) is None and tier.body("b", 0) is not None
 
@@ -116,7 +116,7 @@ async def test_what_is_taken_out_while_it_is_being_written_is_not_written(tier: 
 async def test_a_body_over_a_mebibyte_is_not_kept(tier: Tier) -> None:
     body(tier, "a", bytes(tiers.BODY_MAX))
     body(tier, "b", bytes(tiers.BODY_MAX + 1))
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is not None and not tier.holds("b")
 
 
@@ -130,26 +130,26 @@ async def test_an_overtaken_answer_leaves_a_mark_that_only_rises(tier: Tier) -> 
     tier.take_out(overtaken={"call": 7})
     tier.take_out(overtaken={"call": 5})
     tier.keep_answer("call", answer(6), 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.answer("call", 0) is None
     tier.keep_answer("call", answer(8), 0, asked)
-    await asyncio.sleep(0)
+    await written()
     assert tier.answer("call", 0) is None
     tier.keep_answer("call", answer(7), 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.answer("call", 0).fence == 7
 
 
 async def test_a_replaced_answer_goes_and_its_successor_may_come_at_once(tier: Tier) -> None:
     """`replaced` takes out smaller fences, written or not read by anybody, and leaves no mark: a commit is not a claim."""
     tier.keep_answer("call", answer(3), 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     tier.take_out(replaced={"call": 3})
     assert tier.answer("call", 0).fence == 3
     tier.take_out(replaced={"call": 4})
     assert tier.answer("call", 0) is None
     tier.keep_answer("call", answer(4), 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.answer("call", 0).fence == 4
 
 
@@ -158,7 +158,7 @@ async def test_marks_that_are_young_stay_when_it_is_tidied(tier: Tier) -> None:
     tier.take_out(["a"])
     tier.tidy()
     body(tier, "a", since=asked)
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is None
 
 
@@ -207,7 +207,7 @@ async def test_what_cannot_be_cleared_or_taken_out_forbids_reading(tier: Tier, m
         raise lmdb.DiskError("no room")
 
     body(tier, "a")
-    await asyncio.sleep(0)
+    await written()
     monkeypatch.setattr(tier.entries, "remove", full)
     tier.take_out(["a"])
     assert tier.flags.poisoned and tier.body("a", 0) is None
@@ -239,14 +239,14 @@ async def test_while_it_is_poisoned_nothing_is_kept(tier: Tier) -> None:
     assert tier._waiting == {}
     body(tier, "b")
     tier.flags.poisoned = 0.0
-    await asyncio.sleep(0)
+    await written()
     assert not tier.holds("a") and not tier.holds("b")
 
 
 async def test_what_waited_when_it_was_poisoned_is_not_written(tier: Tier) -> None:
     body(tier, "a")
     tier.flags.poisoned = time.monotonic()
-    await asyncio.sleep(0)
+    await written()
     tier.flags.poisoned = 0.0
     assert not tier.holds("a")
 
@@ -256,7 +256,7 @@ async def test_what_was_asked_for_before_it_was_cleared_by_another_process_is_no
     body(tier, "a")
     tier.flags.cleared = time.monotonic()
     body(tier, "b", since=tier.flags.cleared + 0.001)
-    await asyncio.sleep(0)
+    await written()
     assert not tier.holds("a") and tier.holds("b")
 
 
@@ -273,7 +273,7 @@ async def test_a_tier_that_is_closed_takes_and_gives_nothing(tmp_path: Path) -> 
     tier = Tier(tmp_path, 16 << 20)
     tier.flags.live = time.monotonic() + 3600
     body(tier, "a")
-    await asyncio.sleep(0)
+    await written()
     tier.close()
     tier.close()
     assert tier.body("a", 0) is None and tier.answer("a", 0) is None and not tier.readable
@@ -300,23 +300,23 @@ async def test_what_is_written_again_is_the_youngest_and_is_counted_once(tmp_pat
     try:
         body(tier, "first", bytes(100_000))
         tier.keep_answer("first", answer(1), 0, time.monotonic())
-        await asyncio.sleep(0)
+        await written()
         one = tier.entries.sizes()["used"]
         body(tier, "first", bytes(100_000))
         tier.keep_answer("first", answer(1), 0, time.monotonic())
-        await asyncio.sleep(0)
+        await written()
         assert tier.entries.sizes()["used"] == one
         body(tier, "second", bytes(100_000))
         tier.keep_answer("second", answer(1), 0, time.monotonic())
-        await asyncio.sleep(0)
+        await written()
         body(tier, "first", bytes(100_000))
         tier.keep_answer("first", answer(1), 0, time.monotonic())
-        await asyncio.sleep(0)
+        await written()
         number = 0
         while tier.holds("second"):
             number += 1
             body(tier, f"k{number}", bytes(100_000))
-            await asyncio.sleep(0)
+            await written()
             if tier.holds("second"):
                 assert tier.holds("first")
         sizes = tier.entries.sizes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from memgang.model import Context
 from memgang.store.events import EventLog
 from memgang.store.host.tail import follower
 from tests.gates import until
+from tests.host.conftest import written
 
 
 async def test_the_state_of_a_tier_tells_what_is_there_and_what_waits(opened: Callable[..., Any]) -> None:
@@ -18,7 +18,7 @@ async def test_the_state_of_a_tier_tells_what_is_there_and_what_waits(opened: Ca
     async with opened(janitor_ms=3_600_000) as space:
         store = space.store
         await space.put("x" * 5000)
-        await asyncio.sleep(0)
+        await written()
         dead = EventLog(store.wire, store.keys, flush_ms=3_600_000, flush_events=50)
         dead.keep_in(store.home.rings)
         dead.add("mark", Context("u/victim"), text="left")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from memgang.model import NO_USAGE, Answered, Ref
 from memgang.space import Space
 from tests.gates import until
+from tests.host.conftest import written
 
 Opened = Callable[..., Any]
 A, B = "a" * 32, "b" * 32
@@ -56,11 +56,11 @@ async def test_a_body_that_is_gone_at_the_server_is_gone_here(opened: Opened, wh
         await logged(space, ("put", B, "op new"))
         asked = time.monotonic()
         kept(space)
-        await asyncio.sleep(0)
+        await written()
         await logged(space, (what, A, "1"))
         assert not space.store.tier.holds(A) and space.store.tier.holds(B)
         space.store.tier.keep_body(A, "text/plain", b"x", b"", 0, 0, asked)
-        await asyncio.sleep(0)
+        await written()
         assert not space.store.tier.holds(A)
 
 
@@ -73,7 +73,7 @@ async def test_an_answer_that_is_overtaken_at_the_server_goes_here(opened: Opene
     async with opened() as space:
         await logged(space, ("put", B, "op new"))  # from here on the log is followed, and the tier not emptied any more
         kept(space, 3, 5)
-        await asyncio.sleep(0)
+        await written()
         await logged(space, *((what, f"call{fence}", extra) for fence in (3, 5)))
         assert [fence for fence in (3, 5) if space.store.tier.answer(f"call{fence}", 0) is None] == list(gone)
 
@@ -83,7 +83,7 @@ async def test_a_poisoned_tier_is_emptied_by_who_reads_the_log_and_good_again(op
     async with opened() as space:
         tier = space.store.tier
         kept(space, 3)
-        await asyncio.sleep(0)
+        await written()
         tier.flags.poisoned = time.monotonic()
 
         async def good() -> bool:
@@ -101,7 +101,7 @@ async def test_a_long_log_is_read_to_its_end_before_the_tier_is_good(opened: Ope
     async with opened() as space:
         await logged(space, ("put", B, "op new"))  # from here on the log is followed, and the tier not emptied any more
         kept(space)
-        await asyncio.sleep(0)
+        await written()
         await logged(space, *[("put", B, "op new")] * 50, ("forgotten", A, ""))
         assert not space.store.tier.holds(A) and space.store.tier.holds(B)
 
@@ -131,7 +131,7 @@ async def test_the_line_that_was_read_last_is_not_carried_out_again(opened: Open
     async with opened() as space:
         await logged(space, ("forgotten", A, ""))
         kept(space)
-        await asyncio.sleep(0)
+        await written()
         await logged(space, ("put", B, "op new"))
         assert space.store.tier.holds(A)
 
@@ -206,7 +206,7 @@ async def test_lines_that_are_gone_before_they_were_read_empty_the_tier(opened: 
 
         await until(emptied)
         kept(space)
-        await asyncio.sleep(0)
+        await written()
         assert space.store.tier.holds(A)
         await logged(space, ("put", B, "op new"), trimmed=1)  # perhaps the one that was gone said that A was
         assert not space.store.tier.holds(A)

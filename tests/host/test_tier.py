@@ -25,6 +25,7 @@ from memgang.store.host import Tier, enter
 from memgang.store.host import home as homes
 from memgang.store.keys import STORE_ID
 from tests.gates import until
+from tests.host.conftest import written
 
 Opened = Callable[..., Any]
 
@@ -52,7 +53,7 @@ async def test_what_one_has_put_the_other_reads_without_asking_the_server(opened
     """Text, records and bytes; the read is logged all the same."""
     async with opened() as writer, opened() as reader:
         refs = [await writer.put(value) for value in ("text", {"a": [1]}, b"bytes", "x" * 100_000)]
-        await asyncio.sleep(0)
+        await written()
         before = reader.store.wire.commands
         assert await reader.get_many(refs) == ["text", {"a": [1]}, b"bytes", "x" * 100_000]
         assert [await reader.get(ref) for ref in refs] == ["text", {"a": [1]}, b"bytes", "x" * 100_000]
@@ -71,7 +72,7 @@ async def test_an_answer_is_recalled_without_asking_the_server(opened: Opened) -
 
         double_there = other.once(ttl="1h")(double.__wrapped__)
         assert await double(21) == 42
-        await asyncio.sleep(0)
+        await written()
         before = other.store.wire.commands
         assert await double_there(21) == 42
         assert other.store.wire.commands == before
@@ -161,7 +162,7 @@ async def test_an_object_at_hand_ends_when_it_ends(opened: Opened) -> None:
     """By the server's clock, as everywhere."""
     async with opened() as space:
         ref = await space.put("short", ttl=0.3)
-        await asyncio.sleep(0)
+        await written()
         assert at_hand(space, ref)
         await when(lambda: not at_hand(space, ref))
         with pytest.raises(UnknownReference):
@@ -175,10 +176,10 @@ async def test_what_was_asked_for_before_it_was_forgotten_is_not_kept(tier: Tier
     tier.keep_body("a", "text/plain", b"late", b"", 0, 0, asked)
     tier.keep_answer("call", Answered(Ref("mg:" + "a" * 32), 5, 0, b"", NO_USAGE), 0, asked)
     assert tier.body("a", 0) is None and tier.answer("call", 0) is None  # not even before it would be written
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is None and tier.answer("call", 0) is None
     tier.keep_body("a", "text/plain", b"put again", b"", 0, 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is not None
 
 
@@ -190,7 +191,7 @@ async def test_an_older_answer_never_takes_the_place_of_a_newer_one(tier: Tier) 
     for order in ((3, 2), (2, 3)):
         for fence in order:
             tier.keep_answer("call", answer(fence), 0, time.monotonic())
-            await asyncio.sleep(0)
+            await written()
         found = tier.answer("call", 0)
         assert found is not None and found.fence == 3
         for fence in order:
@@ -200,16 +201,16 @@ async def test_an_older_answer_never_takes_the_place_of_a_newer_one(tier: Tier) 
     tier.take_out(overtaken={"call": 4})  # somebody claims, on another host
     assert tier.answer("call", 0) is None
     tier.keep_answer("call", answer(3), 0, time.monotonic())  # a late reply to a question from before
-    await asyncio.sleep(0)
+    await written()
     assert tier.answer("call", 0) is None
     tier.keep_answer("call", answer(4), 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.answer("call", 0) is not None
 
 
 async def test_nobody_reads_a_tier_whose_log_nobody_has_read_for_a_second(tier: Tier) -> None:
     tier.keep_body("a", "text/plain", b"x", b"", 0, 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is not None
     tier.flags.live = time.monotonic() - 1.5
     assert tier.body("a", 0) is None
@@ -220,7 +221,7 @@ async def test_a_log_that_was_cut_or_a_server_that_lost_its_data_empties_the_tie
     async with opened() as space:
         tier, keys = space.store.tier, space.store.keys
         ref = await space.put("x")
-        await asyncio.sleep(0)
+        await written()
         assert at_hand(space, ref)
         seq = await space.store.wire.call("HGET", keys.at(0, "u"), "seq")
         await when(lambda: tier.cursor("a00") == int(seq))
@@ -237,7 +238,7 @@ async def test_when_the_server_has_lost_its_data_the_tier_is_emptied_for_all(ope
     """Told by another id, though its log may have come further than before; those who were there and those who come share it."""
     async with opened() as before:
         ref = await before.put("x")
-        await asyncio.sleep(0)
+        await written()
         assert at_hand(before, ref)
         was = await before.store.wire.call("GET", STORE_ID)
         try:
@@ -261,7 +262,7 @@ async def test_a_flipped_bit_is_seen_and_the_server_is_asked(opened: Opened, ver
     chance = random.Random(22)
     async with opened(verify=verify) as one:
         refs = {await one.put(f"text {i} " * 20): f"text {i} " * 20 for i in range(50)}
-        await asyncio.sleep(0)
+        await written()
         tier: Tier = one.store.tier
         with tier.entries.env.begin(write=True, db=tier.entries.bodies) as writing:
             for ref in refs:
@@ -372,11 +373,11 @@ async def test_a_writer_that_is_stopped_holds_up_nobody_and_what_must_go_is_read
     """Keeping is left out; taking out, which cannot be, forbids all reading until everything is gone."""
     for ident in ("a", "b"):
         tier.keep_body(ident, "text/plain", b"x", b"", 0, 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     other = os.open(tier.folder / "write", os.O_RDWR)
     fcntl.flock(other, fcntl.LOCK_EX)  # as a process holds it that is stopped inside a write
     tier.keep_body("c", "text/plain", b"x", b"", 0, 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("c", 0) is None and tier.body("a", 0) is not None
     tier.take_out(["a"])
     assert tier.flags.poisoned and tier.body("a", 0) is None and tier.body("b", 0) is None
@@ -386,7 +387,7 @@ async def test_a_writer_that_is_stopped_holds_up_nobody_and_what_must_go_is_read
     assert tier.clear({"a00": 7}) and not tier.flags.poisoned and tier.cursor("a00") == 7
     assert tier.body("a", 0) is None and tier.body("b", 0) is None
     tier.keep_body("a", "text/plain", b"late", b"", 0, 0, asked)
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is None
 
 
@@ -395,7 +396,7 @@ async def test_a_reader_for_whom_there_is_no_room_asks_the_server(opened: Opened
     """Every place in the table of readers is taken, beyond the 200th: nobody's get, put or forget fails of it."""
     async with opened() as space:
         ref, gone = await space.put("x"), await space.put("goes")
-        await asyncio.sleep(0)
+        await written()
         tier, taken = space.store.tier, list[lmdb.Transaction]()
         try:
             with pytest.raises(lmdb.ReadersFullError):
@@ -410,6 +411,7 @@ async def test_a_reader_for_whom_there_is_no_room_asks_the_server(opened: Opened
             assert space.store.wire.commands > before
             other = await space.put("y")
             await space.forget(gone)
+            await written()
             assert not tier.holds(ref.id)
         finally:
             taken.clear()
@@ -478,7 +480,7 @@ async def test_a_full_map_lets_the_oldest_go(tmp_path: Path) -> None:
     try:
         for i in range(1000):
             tier.keep_body(f"k{i}", "text/plain", bytes(40_000), b"", 0, 0, time.monotonic())
-            await asyncio.sleep(0)
+            await written()
         assert tier.body("k999", 0) is not None and tier.body("k0", 0) is None
         sizes = tier.entries.sizes()
         assert 10 < sizes["bodies"] < 100 and sizes["used"] <= sizes["size"]
@@ -499,11 +501,11 @@ async def test_a_transaction_that_fails_costs_a_question_and_nothing_else(tier: 
 
     monkeypatch.setattr(tier.entries, "make_room", full)
     tier.keep_body("a", "text/plain", b"x", b"", 0, 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is None
     monkeypatch.undo()
     tier.keep_body("a", "text/plain", b"x", b"", 0, 0, time.monotonic())
-    await asyncio.sleep(0)
+    await written()
     assert tier.body("a", 0) is not None
 
 

@@ -67,8 +67,15 @@ class Shard:
             who, "", op, "text/plain", str(len(body) if size is None else size), how, body if what is None else what, str(ttl),
             cost, str(limit), str(guard), "1" if keep else "0", str(trust), call, meta, parents, str(share)))
 
-    def get(self, ident: str) -> Request:
-        return Request("get", (*self.head, self.record(ident), f"{self.at}b:{ident}"), ("", ""))
+    def put_many(self, bodies: Sequence[tuple[str, str]], who: str, op: str, ttl: int = 0, cost: str = "0.001", limit: int = 0,
+                 guard: int = 60_000, keep: bool = False, parents: str = "", meta: str = "{}", share: int = 0) -> Request:
+        own = [k for ident, _ in bodies for k in (self.record(ident), f"{self.at}b:{ident}")]
+        each = [word for _, body in bodies for word in ("text/plain", body, meta, "{}")]
+        return Request("put_many", (*self.indexes, *own), (
+            who, "", op, str(ttl), cost, str(limit), str(guard), "1" if keep else "0", parents, str(share), *each))
+
+    def get(self, *idents: str, most: int = 1 << 20) -> Request:
+        return Request("get", (*self.head, *(k for i in idents for k in (self.record(i), f"{self.at}b:{i}"))), ("", "", str(most)))
 
     def pin(self, ident: str, who: str, holder: str, ms: int) -> Request:
         return Request("pin", (*self.head, self.record(ident), f"{self.at}p:{ident}"), (who, "", holder, str(ms)))

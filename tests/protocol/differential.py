@@ -56,8 +56,8 @@ class Scenario:
 
     @property
     def objects(self) -> list[Callable[[], Request]]:
-        return [self.put] * 6 + [self.lay, self.age] + [self.get] * 2 + [self.pin] * 2 + [self.forget] * 2 + [self.sweep] * 2 + [
-            self.evict] * 2 + [self.touch] * 2 + [self.name] * 4 + [self.kin]
+        return [self.put] * 6 + [self.put_many] * 2 + [self.lay, self.age] + [self.get] * 2 + [self.pin] * 2 + [self.forget] * 2 + [
+            self.sweep] * 2 + [self.evict] * 2 + [self.touch] * 2 + [self.name] * 4 + [self.kin]
 
     @property
     def keys(self) -> list[str]:
@@ -179,8 +179,15 @@ class Scenario:
         """A record becomes one of before uses and owners were counted."""
         return Request("age", (self.shard.record(self.one(*IDENTS)),), ("seen", "uses"))
 
+    def put_many(self) -> Request:
+        bodies = [(ident, BODIES[ident]) for ident in self.some()]
+        return self.shard.put_many(
+            bodies, self.one(*WHO), self.op(), self.one(0, 500, 60_000), self.one("0.001", "0.3333333333333333"),
+            self.one(0, 0, 205, 1000), self.one(0, 1000, 60_000), self.random.random() < 0.2, self.one("", "p" * 32),
+            self.one("{}", '{"k":1}'), share=self.one(0, 0, 205))
+
     def get(self) -> Request:
-        return self.shard.get(self.one(*IDENTS))
+        return self.shard.get(*self.some(), most=self.one(1 << 20, 1 << 20, 205, 9))
 
     def pin(self) -> Request:
         return self.shard.pin(self.one(*IDENTS), self.one(*WHO), self.one(*HOLDERS), self.one(0, 1000, 60_000))
@@ -228,6 +235,6 @@ def difference(scenario: Scenario, served: Served) -> str | None:
 def _plain(reply: Any) -> Any:
     """Numbers and their text are told apart by no caller; the cost of an object is a number in whatever spelling."""
     if isinstance(reply, list):
-        here = reply[:1] in (["here"], ["parts"])
+        here = reply[:1] in (["here"], ["parts"], ["elsewhere"])
         return [round(float(part), 12) if here and i == 5 else _plain(part) for i, part in enumerate(reply)]
     return str(reply)

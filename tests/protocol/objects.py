@@ -1,4 +1,4 @@
-"""The scripts of objects and names, line by line: put, get, pin, forget, sweep, evict, touch, name, kin."""
+"""The scripts of objects and names, line by line: put, put_many, get, pin, forget, sweep, evict, touch, name, kin."""
 
 from __future__ import annotations
 
@@ -141,10 +141,56 @@ def put(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     return ["stored", "known" if old_size else "new", fresh]
 
 
+def put_many(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
+    """put_many.lua"""
+    now, ttl, limit, share, t = us // 1000, int(A[4]), int(A[6]), num(A[10]), Standing(s, K, A[1])
+    fresh, added = now + ttl if ttl > 0 else 0, 0
+    words, new = [], []
+    for i in range(6, len(K), 2):
+        h = s.db.get(K[i]) or {}
+        more = added + len(A[2 * i])
+        if h.get("op") == A[3]:
+            s.met["put_many repeated"] += 1
+            words.append("replay")
+        elif h.get("size") or (limit > 0 and t.bytes + more > limit) or (share > 0 and t.own + more > share):
+            words.append("left")
+        else:
+            words.append("new")
+            added = more
+            new.append(i)
+    for i in new:
+        kind, body, meta, note = A[2 * i - 1:2 * i + 3]
+        ident, size, seconds = last(K[i]), len(body), float(A[5])
+        s.db[K[i + 1]] = body
+        s.hash(K[i]).update({
+            "type": kind, "size": str(size), "op": A[3], "expires": str(fresh), "cost": txt(seconds), "keep": A[8],
+            "guard": str(now + int(A[7])), "guard_ms": A[7], "ttl": A[4], "seen": str(t.evicted), "writers": A[1], "trust": "0",
+            "parents": union("", A[9], 127), "at": str(now), "call": "", "meta": meta, "freq": "1"})
+        s.zadd(K[5], now, ident)
+        if fresh > 0:
+            s.zadd(K[3], fresh, ident)
+        if A[8] != "1":
+            ranked(s, K[4], ident, t, 1, seconds, size)
+        s.log(now, K, ("", A[1], note), "put", ident, A[3] + " new", s.raised(K, bytes=size, count=1))
+    if new:
+        owes(s, K, A[1], added)
+        s.hash(K[1])["clock"] = txt(t.clock)
+    return ["stored", fresh, *words]
+
+
 def get(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     """get.lua"""
-    now = us // 1000
-    h = s.db.get(K[3]) or {}
+    now, most = us // 1000, int(A[3])
+    out, left = list[Any](["got"]), most
+    for i in range(3, len(K), 2):
+        found = _look(s, now, K[i], K[i + 1], most, left)
+        out.append(found)
+        left -= found[2] if found[0] == "here" else 0
+    return out
+
+
+def _look(s: State, now: int, record: str, at: str, most: int, left: int) -> list[Any]:
+    h = s.db.get(record) or {}
     size = h.get("size")
     if not size:
         return ["absent"]
@@ -154,11 +200,17 @@ def get(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         expires = now + num(h.get("ttl"))
     if 0 < expires <= now:
         return ["expired"]
-    body = s.db.get(K[4])
+    body = s.db.get(at)
+    about = [h.get("type"), int(size), expires, h.get("meta"), h.get("cost")]
     if isinstance(body, str):
-        return ["here", h.get("type"), int(size), expires, h.get("meta"), h.get("cost"), body]
+        if int(size) > most:
+            return ["parts", *about, 0]
+        return ["here", *about, body] if int(size) <= left else ["later"]
     if isinstance(body, dict):
-        return ["parts", h.get("type"), int(size), expires, h.get("meta"), h.get("cost"), len(body)]
+        return ["parts", *about, len(body)]
+    for field in h:
+        if field.startswith("loc:"):
+            return ["elsewhere", *about, field[4:]]
     return ["lost"]
 
 
@@ -345,4 +397,6 @@ def kin(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     return out
 
 
-SCRIPTS = {"put": put, "get": get, "pin": pin, "forget": forget, "sweep": sweep, "evict": evict, "touch": touch, "name": name, "kin": kin}
+SCRIPTS = {
+    "put": put, "put_many": put_many, "get": get, "pin": pin, "forget": forget, "sweep": sweep, "evict": evict, "touch": touch,
+    "name": name, "kin": kin}

@@ -367,9 +367,9 @@ class Schedule:
             self.trace(f"{self.ms:9.1f} ** {what}")
 
 
-_OBJECTS = frozenset(("put", "forget", "get", "pin", "sweep", "evict", "touch", "name", "kin", "drop"))
+_OBJECTS = frozenset(("put", "put_many", "forget", "get", "pin", "sweep", "evict", "touch", "name", "kin", "drop"))
 # Not late: a put that arrives behind somebody's forget brings the object back, and a forget behind a put takes it away.
-_ONCE = frozenset(("put", "forget", "get", "pin", "sweep", "evict", "exists", "entries"))
+_ONCE = frozenset(("put", "put_many", "forget", "get", "pin", "sweep", "evict", "exists", "entries"))
 _OF_REQUESTS = frozenset(("lost_request", "lost_reply", "twice", "lost_message"))
 
 

@@ -27,8 +27,12 @@ def user(p: Process, turns: int) -> Steps:
             body = BODIES[ident] + ("!" if luck.random() < 0.05 else "")
             yield shard.put(ident, p.who, p.fresh(), body, luck.choice((0, 300, 2000)), limit=LIMIT, guard=luck.choice((0, 200)),
                             keep=luck.random() < 0.2, share=SHARE)
+        elif chance < 0.37:
+            some = [(one, BODIES[one]) for one in luck.sample(IDENTS, 2)]
+            yield shard.put_many(some, p.who, p.fresh(), luck.choice((0, 300, 2000)), limit=LIMIT, guard=luck.choice((0, 200)),
+                                 keep=luck.random() < 0.2, share=SHARE)
         elif chance < 0.5:
-            yield shard.get(ident)
+            yield shard.get(*luck.sample(IDENTS, luck.choice((1, 2))))
         elif chance < 0.6:
             yield shard.forget([ident], p.who, "", p.fresh())
         elif chance < 0.68:
@@ -147,9 +151,37 @@ class Warden:
         ware.guarded = now_ms + int(r.args[10])
         self.entries["put"] += 1
 
-    def get(
-        self, r: Request, reply: list[Any], word: str, ident: str, ware: Ware | None, state: State, true_ms: float, now_ms: int
+    def put_many(
+        self, r: Request, reply: list[Any], word: str, _: str, ware: Ware | None, state: State, true_ms: float, now_ms: int
     ) -> None:
+        op, ttl, who = r.args[2], int(r.args[3]), r.args[0]
+        room = min(LIMIT - sum(len(w.body) for w in self.wares.values()),
+                   SHARE - sum(len(w.body) for w in self.wares.values() if w.who == who))
+        for n, said in enumerate(reply[2:]):
+            ident, body = r.keys[5 + 2 * n].rpartition(":")[2], r.args[11 + 4 * n]
+            ware = self.wares.get(ident)
+            if said == "left":
+                require(ware is not None or len(body) > room, "full", f"{ident} is left, there was room")
+            elif said == "replay":
+                require(ware is not None and ware.op == op, "repeat", f"{ident} was put by another")
+            else:
+                require(ware is None, "put", f"{ident} is new where it was there")
+                require(len(body) <= room, "full", f"{ident} has no room")
+                ware = self.wares[ident] = Ware(body, who)
+                ware.ends, ware.ttl, ware.steps = true_ms + ttl if ttl else None, ttl, self.steps
+                ware.op, ware.keep, ware.guarded = op, r.args[7] == "1", now_ms + int(r.args[6])
+                room -= len(body)
+                self.entries["put"] += 1
+
+    def get(
+        self, r: Request, reply: list[Any], _: str, first: str, __: Ware | None, state: State, true_ms: float, now_ms: int
+    ) -> None:
+        for n, found in enumerate(reply[1:]):
+            ident = r.keys[2 + 2 * n].rpartition(":")[2]
+            self.got(ident, self.wares.get(ident), found, true_ms, now_ms)
+
+    def got(self, ident: str, ware: Ware | None, reply: list[Any], true_ms: float, now_ms: int) -> None:
+        word = reply[0]
         if word == "here":
             require(ware is not None and reply[6] == ware.body, "I12", f"read {ident}, which is {'other' if ware else 'not there'}")
             if ware is not None and ware.steps == self.steps:

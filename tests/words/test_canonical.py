@@ -213,6 +213,17 @@ def test_a_hundred_thousand_differing_pairs_all_differ() -> None:
     assert len({key(**changes) for changes in made}) == len(made)
 
 
+@given(arguments=json_values, sample=st.integers(0, 3) | st.booleans(), kind=st.sampled_from(["function", "llm"]), name=texts)
+def test_the_shortcut_for_calls_of_arguments_alone_writes_the_same(arguments: Any, sample: Any, kind: Any, name: str) -> None:
+    """A parameter that is left out keeps from the shortcut, and from nothing else."""
+    one = call(kind=kind, function=name, arguments=arguments, sample=sample)
+    form = msgspec.json.decode(canonical(one, "s"))
+    assert canonical(one, "s") == msgspec.json.encode(form, order="sorted") and form["arguments"] == arguments
+    other = canonical(call(kind="llm", function=name, arguments=arguments, sample=sample, parameters={"seed": 1}), "s")
+    assert canonical(one, "s") == other.replace(b'"parameters":{"seed":1}', b'"parameters":{}').replace(
+        b'"kind":"llm"', f'"kind":"{kind}"'.encode())
+
+
 @pytest.mark.catalogue("D4")
 def test_the_space_and_the_secret_are_in_the_key() -> None:
     """The same call in two spaces, or under two secrets, has two keys of 32 characters."""

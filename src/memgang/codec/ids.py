@@ -7,6 +7,7 @@ from blake3 import blake3
 from memgang.model import REF_PREFIX, Ref
 
 _DIGEST_BYTES = 20  # 160 bits: exactly the 32 characters of an id, without padding
+_JOINED_BYTES = 4096  # up to here it is sooner copied behind its head than handed over by itself
 _THREADS_FROM_BYTES = 1 << 20  # below this, starting threads costs more than it gives
 
 # Base32 ten bits at a time: the standard library's goes by five, in Python too, and each call needs three digests.
@@ -43,21 +44,19 @@ def is_of(ref: Ref, media_type: str, body: bytes | memoryview) -> bool:
 
 def _hashed(media_type: str, body: bytes | memoryview, head: bytes = b"") -> bytes:
     size = len(head) + (body.nbytes if isinstance(body, memoryview) else len(body))
-    hasher = _hasher(media_type, size, blake3.AUTO if size >= _THREADS_FROM_BYTES else 1)
-    hasher.update(head)
+    first = b"mg1\0%b\0%d\0%b" % (media_type.encode("utf-8"), size, head)
+    if size <= _JOINED_BYTES:
+        return blake3(b"".join((first, body))).digest(_DIGEST_BYTES)
+    hasher = blake3(first, max_threads=blake3.AUTO if size >= _THREADS_FROM_BYTES else 1)
     hasher.update(body)
     return hasher.digest(_DIGEST_BYTES)
-
-
-def _hasher(media_type: str, size: int, threads: int) -> blake3:
-    return blake3(b"mg1\0%b\0%d\0" % (media_type.encode("utf-8"), size), max_threads=threads)
 
 
 class Hashing:
     """The reference of content that comes in pieces, of which the size is known."""
 
     def __init__(self, media_type: str, size: int) -> None:
-        self._hasher = _hasher(media_type, size, 1)
+        self._hasher = blake3(b"mg1\0%b\0%d\0" % (media_type.encode("utf-8"), size))
 
     def add(self, piece: bytes | bytearray | memoryview) -> None:
         """The next piece. Others run meanwhile: the lock of the interpreter is not held."""

@@ -50,6 +50,8 @@ def decode(media_type: str, body: bytes | memoryview, type: Any = None) -> Any:
         CodecError: the bytes are not what the media type says, the value is not of the ``type`` asked for,
             or a library that reads it is missing.
     """
+    if media_type == TEXT and (type is None or type is str):
+        return decode_text(TEXT, body, "utf-8")
     essence, parameters = parse(media_type)
     if essence == NPY:
         value = decode_array(body)

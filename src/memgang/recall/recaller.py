@@ -11,8 +11,10 @@ from typing import Any, Literal
 import msgspec
 
 from memgang.canonical import call_key, canonical
+from memgang.codec import decode
 from memgang.errors import ConfigError, StoreUnavailable
 from memgang.model import (
+    REF_PREFIX,
     Answered,
     Backoff,
     Call,
@@ -119,6 +121,30 @@ class Recaller:
         if work is not None:
             self._count(work, order, result, (time.perf_counter() - started) * 1000)
         return result
+
+    def at_hand(
+        self, call: Call, formed: Formed, context: Context, type: Any, loop: asyncio.AbstractEventLoop | None = None
+    ) -> tuple[Any] | None:
+        """The value of an answer in a tuple, if this host has both; logged as any hit. No system call, and no turn of a loop.
+
+        For a call whose answer may be taken as it is. ``loop``: that of the space, where the caller is in another thread.
+        None: ask by `recall`.
+
+        Raises:
+            CodecError: the answer is not of this type.
+        """
+        started = time.perf_counter()
+        if self._settings.audit == "strict" or (found := self._store.objects.answer_at_hand(formed.key)) is None:
+            return None
+        answer, kept = found
+        self._store.log.add(
+            "hit", context, obj=answer.ref[len(REF_PREFIX):], call=formed.key, why="read" if call.kind in ("read", "tool") else "hit",
+            saved=answer.usage, by=answer.by, fn=call.function, loop=loop)
+        if (work := current_work.get()) is not None:
+            work.inner = work.inner + answer.usage
+            work.inner_ms += (time.perf_counter() - started) * 1000
+            work.read[answer.ref] = kept.place
+        return (decode(kept.media_type, kept.body, type),)
 
     async def _at_hand(self, order: Order) -> Answered | None:
         """An answer that this host has, may still be used, and has its object here: the server need not be asked."""

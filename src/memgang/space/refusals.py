@@ -11,12 +11,14 @@ from memgang.store.store import Store
 
 T = TypeVar("T")
 
+REFUSALS = (Conflict, StoreFull, TooLarge, IntegrityError)
+
 
 async def guarded(store: Store, context: Context, work: Awaitable[T]) -> T:
     """Run a write; a refusal goes into the log."""
     try:
         return await work
-    except (Conflict, StoreFull, TooLarge, IntegrityError) as error:
+    except REFUSALS as error:
         refused(store, context, error)
         raise
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, get_type_hints
 
 from memgang.canonical import argument
 from memgang.codec import TTL, parse_ttl
-from memgang.model import Call
-from memgang.recall import Mode, Recalled, Terms
+from memgang.model import Call, Context
+from memgang.recall import Formed, Mode, Recalled, Recaller, Terms
 from memgang.settings import Settings
 from memgang.versions import version_of
 
-Ask = Callable[[Call, Callable[[], Awaitable[Any]]], Awaitable[Recalled]]
+Ask = Callable[[Call, Callable[[], Awaitable[Any]], Formed], Awaitable[Recalled]]
 
 
 def terms(
@@ -32,27 +31,54 @@ def terms(
         stale_ms=parse_ttl(stale))
 
 
-def remembered(function: Callable[..., Any], recall: Ask, deps: Sequence[Any], version: str | None) -> Callable[..., Any]:
-    """The function, awaited, recalled by its name, its version and its arguments."""
-    known = version if version is not None else version_of(function, deps)
-    title, signature = f"{function.__module__}:{function.__qualname__}", inspect.signature(function)
-    returns = _returns(function)
+class Remembered:
+    """A function that is recalled by its name, its version and its arguments. Lives as long as what it decorates."""
 
-    @functools.wraps(function)
-    async def recalled(*args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        call = Call("function", title, known, {n: argument(v) for n, v in bound.arguments.items()})
+    def __init__(
+        self, function: Callable[..., Any], recaller: Recaller, recall: Ask, deps: Sequence[Any], version: str | None,
+        plainly: bool,
+    ) -> None:
+        """``plainly``: an answer of this host may be taken as it is, whatever else there may be."""
+        self._function, self._recaller, self._recall, self._plainly = function, recaller, recall, plainly
+        self._version = version if version is not None else version_of(function, deps)
+        self._title = f"{function.__module__}:{function.__qualname__}"
+        self._signature = inspect.signature(function)
+        self._returns = _returns(function)
+        plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in self._signature.parameters.values())
+        self._names = list(self._signature.parameters) if plain else None
+        self._awaited = inspect.iscoroutinefunction(function)
 
+    def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Formed]:
+        """The call of these arguments.
+
+        Raises:
+            TypeError: the function does not take them.
+            CodecError: one of them cannot be part of a call.
+        """
+        if self._names is not None and not kwargs and len(args) == len(self._names):  # what `bind` would say, sooner
+            bound = dict(zip(self._names, args, strict=True))
+        else:
+            found = self._signature.bind(*args, **kwargs)
+            found.apply_defaults()
+            bound = found.arguments
+        call = Call("function", self._title, self._version, {n: argument(v) for n, v in bound.items()})
+        return call, self._recaller.form(call)
+
+    def at_hand(
+        self, call: Call, formed: Formed, context: Context, loop: asyncio.AbstractEventLoop | None = None
+    ) -> tuple[Any] | None:
+        """The value in a tuple, if this host has it. ``loop``: that of the space, where the caller is in another thread."""
+        return self._recaller.at_hand(call, formed, context, self._returns, loop) if self._plainly else None
+
+    async def ask(self, call: Call, formed: Formed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The value, from wherever it comes."""
         async def compute() -> Any:
-            if inspect.iscoroutinefunction(function):
-                return await function(*args, **kwargs)
-            return await asyncio.to_thread(function, *args, **kwargs)
+            if self._awaited:
+                return await self._function(*args, **kwargs)
+            return await asyncio.to_thread(self._function, *args, **kwargs)
 
-        result = await recall(call, compute)
-        return await result.value(returns)
-
-    return recalled
+        result = await self._recall(call, compute, formed)
+        return await result.value(self._returns)
 
 
 def _returns(function: Callable[..., Any]) -> Any:

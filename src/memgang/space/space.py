@@ -18,6 +18,7 @@ from memgang.settings import Settings
 from memgang.space import forgetting, looking, names, objects, remembering
 from memgang.space.looking import Found, Wanted
 from memgang.space.objects import Manner
+from memgang.space.remembering import Remembered
 from memgang.store import log as logs
 from memgang.store.keys import check_label, check_name
 from memgang.store.process import default_agent, principal
@@ -114,7 +115,14 @@ class Space:
         self, values: Sequence[Any], *, ttl: TTL = None, tags: Sequence[str] = (), kind: str = "other",
         pos: Sequence[float | None] | None = None, parents: Sequence[Ref] | None = None, keep: bool = True,
     ) -> list[Ref]:
-        """Store many values; small ones share one round trip. References in the order of the values."""
+        """Store many values; small ones share scripts and round trips. References in the order of the values.
+
+        One that is refused takes no other with it: all that can be stored are, each with its own record and event, and
+        then the first refusal is raised. A repeat of the call stores what is missing.
+
+        Raises:
+            CodecError, TooLarge, StoreFull, UnknownReference, StoreUnavailable: of one of them; see `put`.
+        """
         manner = Manner(parse_ttl(ttl), tuple(tags), kind, parents, keep)
         return await objects.put_many(self._store, self.context, values, manner, pos)
 
@@ -142,7 +150,7 @@ class Space:
         return (objects.taken(self._store, self.context, ref, kept, type, loop),)
 
     async def get_many(self, refs: Sequence[str], type: Any = None) -> list[Any]:
-        """Many values in one round trip (large ones take more), in the order of the references.
+        """Many values, in the order of the references: what this host has by one look, the rest in few round trips.
 
         Raises:
             UnknownReference: one of them is not there; it names which.
@@ -396,8 +404,33 @@ class Space:
             ttl=ttl, kind=kind, sample=sample, mode=mode, negative_ttl=negative_ttl, refresh_early=refresh_early, stale=stale)
         if function is None:
             return functools.partial(self.once, deps=deps, version=version, **options)
+        one = self.remembered(function, deps, version, **options)
+
+        @functools.wraps(function)
+        async def recalled(*args: Any, **kwargs: Any) -> Any:
+            call, formed = one.asked(args, kwargs)
+            if (found := one.at_hand(call, formed, self.context)) is None:
+                return await one.ask(call, formed, args, kwargs)
+            if self._store.log.crowded:
+                await asyncio.sleep(0)
+            return found[0]
+
+        return recalled
+
+    def remembered(
+        self, function: Callable[..., Any], deps: Sequence[Any] = (), version: str | None = None, *, ttl: TTL = "default",
+        kind: str = "other", sample: Sample = None, mode: Mode = "share", negative_ttl: TTL = None,
+        refresh_early: float | bool = False, stale: TTL = None,
+    ) -> Remembered:
+        """What `once` asks with, for who has ways of its own to wait (`memgang.connect`)."""
         remembering.terms(self.settings, ttl, mode, negative_ttl, refresh_early, stale)  # so that a wrong one is told here
-        return remembering.remembered(function, functools.partial(self.recall, **options), deps, version)
+
+        def recall(call: Call, compute: Callable[[], Awaitable[Any]], formed: Formed) -> Awaitable[Recalled]:
+            return self.recall(call, compute, formed=formed, ttl=ttl, kind=kind, sample=sample, mode=mode,
+                               negative_ttl=negative_ttl, refresh_early=refresh_early, stale=stale)
+
+        plainly = sample is None and mode == "share" and not refresh_early
+        return Remembered(function, self._recaller, recall, deps, version, plainly)
 
     # ── marks of the gang ─────────────────────────────────────────────────────────────────────
 

@@ -136,6 +136,16 @@ class EventLog:
             self._waiting.append((shard, context, line, 0))
         self._noticed()
 
+    def add_reads(self, context: Context, reads: Sequence[tuple[str, int]]) -> None:
+        """`add` of many reads at once: ids and sizes."""
+        at, shard_of = self.server_ms(), self._keys.shard_of
+        lines: list[tuple[int, list[Any]]] = [
+            (shard_of(ident), ["read", at, 0, ident, "", 0, size, "", [], "", "", ""]) for ident, size in reads]
+        with self._writing:
+            ends = self._ring.add_many(context, lines) if self._ring is not None else [0] * len(lines)
+            self._waiting += [(shard, context, line, end) for (shard, line), end in zip(lines, ends, strict=True)]
+        self._noticed()
+
     def _kept(self, shard: int, context: Context, line: list[Any]) -> int:
         if self._ring is None:
             return 0
@@ -284,7 +294,8 @@ def batched(
     """
     after, out = dict(numbers), dict[int, deque[Batch]]()
     for shard, context, line in events:
-        row = out.setdefault(shard, deque())
+        if (row := out.get(shard)) is None:
+            row = out[shard] = deque()
         # Of an event of ours: the check of its form, which Ref() makes, would be the largest part of all this.
         ref = str.__new__(Ref, "mg:" + line[3]) if line[3] and line[0] in _OF_OBJECTS else None
         batch = row[-1] if row else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from memgang.codec import digest
 from memgang.errors import ConfigError
-from memgang.model import Ref
+from memgang.model import REF_PREFIX, Ref
 
 SPACE = re.compile(r"[a-z0-9-]{1,32}\Z")
 LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -125,6 +125,16 @@ class Keys:
     def body(self, ref: Ref) -> str:
         """The bytes of an object."""
         return self.at(self.shard_of(ref.id), f"b:{ref.id}")
+
+    def of_object(self, shard: int, ref: Ref) -> tuple[str, str]:
+        """Record and body of an object of this shard, for who has many."""
+        at, ident = _head_of(self.space, shard), ref[len(REF_PREFIX):]
+        return f"{at}o:{ident}", f"{at}b:{ident}"
+
+    def of_put(self, shard: int, ref: Ref, laid: str) -> tuple[str, ...]:
+        """Totals, log, record, body, where a large body was laid ('' for a small one), expiry, ranks, listing."""
+        at, ident = _head_of(self.space, shard), ref[len(REF_PREFIX):]
+        return (f"{at}u", f"{at}a", f"{at}o:{ident}", f"{at}b:{ident}", laid or f"{at}b:{ident}:t:none", f"{at}x", f"{at}r", f"{at}l")
 
     def laid(self, ref: Ref, nonce: str) -> str:
         """Where a large body waits for its record."""

@@ -139,12 +139,13 @@ class Large:
             ObjectLost: neither this host nor the server has it.
             IntegrityError: the bytes are not the content of the id.
         """
-        damaged = self.files.has(ref.id)
-        if (kept := await self._in_a_file(ref, found, since)) is not None:
-            return kept
+        try:
+            if (kept := await self._in_a_file(ref, found, since)) is not None:
+                return kept
+        except IntegrityError:
+            if found.parts < 0:
+                raise
         if found.parts < 0:
-            if damaged:
-                raise IntegrityError(ref, "its file was damaged, and has been put aside")
             raise ObjectLost(ref, f"its {found.size:,} bytes are in the memory of another host, and nowhere else"
                              if found.host != self.host else
                              f"its {found.size:,} bytes were in the memory of this host, and nowhere else; they are there no more")
@@ -280,4 +281,6 @@ class Large:
             ("HGET", self._keys.record(ref), "type"), ("EXISTS", self._keys.body(ref))))
         if kind is None or body:
             return kind is not None
-        return self.files.has(ref.id) and await asyncio.to_thread(self.files.find, ref, kind.decode()) is not None
+        with contextlib.suppress(IntegrityError):
+            return self.files.has(ref.id) and await asyncio.to_thread(self.files.find, ref, kind.decode()) is not None
+        return False

@@ -8,6 +8,8 @@ key, above 16 MiB in parts, and `put` renames it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,10 +19,11 @@ from redis.exceptions import NoScriptError
 
 from memgang.codec import Encoded, is_of, ref_of
 from memgang.errors import IntegrityError, ObjectLost, StoreFull, StoreUnavailable, TooLarge, UnknownReference
-from memgang.model import Context, MemoryObject, Ref
+from memgang.model import REF_PREFIX, Answered, Context, MemoryObject, Ref
 from memgang.settings import Settings
 from memgang.store import scripts
 from memgang.store.events import note
+from memgang.store.gets import Gets
 from memgang.store.host import Kept, Laid, Tier
 from memgang.store.host.tier import BODY_MAX
 from memgang.store.keys import Keys
@@ -31,6 +34,7 @@ from memgang.store.room import Room
 from memgang.store.share import Shares
 from memgang.store.wire import Command, Wire
 
+LOOKS = 3  # for a body that the server says is on this host
 THREAD_FROM = 1 << 20  # bytes: to hash more than this would keep the event loop waiting
 
 
@@ -43,7 +47,7 @@ def _seen(reply: asyncio.Future[Any]) -> None:
 VERIFIED_MAX = 100_000
 PUT_TRIES = 3
 EVICT_TRIES = 3
-FORGET_BATCH = 64  # objects of one script
+FORGET_BATCH = 32  # objects of one script: half a millisecond of the server
 COST_MIN_S = 0.001  # of what can be computed again, so that its size counts even where its time was too short to measure
 # How long a forgotten object is remembered by its id: at least as long as work that had read it may still be under way.
 MARK_MS = 3_600_000
@@ -61,6 +65,7 @@ class Objects:
         self._wire, self._keys, self._settings, self._server_ms = wire, keys, settings, server_ms
         self.large, self.tier = large, tier
         self._verified: set[Ref] = set()
+        self._gets = Gets(wire, keys)
         self.room = Room(wire, keys, settings.budget_bytes, self.gone)
         self.shares = Shares(wire, keys, settings.agent_budget_bytes, self.gone)
 
@@ -237,13 +242,31 @@ class Objects:
         """The object, if this host has it: no system call, and no turn of the event loop."""
         if self.tier is None or (kept := self.tier.body(ref.id, self._server_ms())) is None:
             return None
+        return self._whole(ref, kept)
+
+    def many_at_hand(self, refs: Sequence[Ref]) -> list[Kept | None]:
+        """`at_hand` of many, by one look."""
+        if self.tier is None:
+            return [None] * len(refs)
+        found = self.tier.bodies([ref[len(REF_PREFIX):] for ref in refs], self._server_ms())
+        return [None if kept is None else self._whole(ref, kept) for ref, kept in zip(refs, found, strict=True)]
+
+    def answer_at_hand(self, call: str) -> tuple[Answered, Kept] | None:
+        """The answer to the call with this key and its object, if this host has both: as `at_hand`, by one look."""
+        if self.tier is None or (found := self.tier.recalled(call, self._server_ms())) is None:
+            return None
+        answer, kept = found
+        return (answer, whole) if (whole := self._whole(answer.ref, kept)) is not None else None
+
+    def _whole(self, ref: Ref, kept: Kept) -> Kept | None:
+        """What the tier has, if its bytes are right; of a large body, from its file."""
+        assert self.tier is not None, "it has come from there"
+        known = ref in self._verified
         if kept.filed:
-            if (kept := self.large.at_hand(ref, kept)) is None:
+            if (mapped := self.large.at_hand(ref, kept)) is None:
                 self.tier.take_out([ref.id])  # moved to the disk, or gone
                 return None
-            known = True  # by the stamp of its file
-        else:
-            known = ref in self._verified
+            kept, known = mapped, True  # by the stamp of its file
         if self._settings.verify == "always" or not known:
             if not is_of(ref, kept.media_type, kept.body):
                 self.tier.take_out([ref.id])  # the server has it whole, or it is looked for anew
@@ -264,10 +287,20 @@ class Objects:
             ObjectLost: the record is there, the body is not.
             IntegrityError: the bytes are not the content of the id.
         """
-        if (kept := self.at_hand(ref)) is not None:
-            return kept
+        kept = self.at_hand(ref)
+        return kept if kept is not None else await self.fetch(ref)
+
+    async def fetch(self, ref: Ref) -> Kept:
+        """`get` of what this host was seen not to have."""
+        for _ in range(LOOKS - 1):
+            with contextlib.suppress(ObjectLost):
+                return await self._fetched(ref)
+            # Forgotten, and put anew perhaps, between the reply of the server and the look for its file.
+        return await self._fetched(ref)
+
+    async def _fetched(self, ref: Ref) -> Kept:
         since = time.monotonic()
-        found = await scripts.get(self._wire, self._keys, ref)
+        found = await self._gets.ask(ref)
         match found:
             case "absent":
                 raise UnknownReference(ref)
@@ -279,7 +312,8 @@ class Objects:
             case "damaged":
                 raise IntegrityError(ref, "its record is damaged")
             case _:
-                _meta(ref, found.meta)  # not part of what is hashed: looked at by itself
+                if not _is_meta(found.meta):  # not part of what is hashed: looked at by itself
+                    _meta(ref, found.meta)
         if found.body is None:
             return await self.large.had(ref, found, since)
         if self._settings.verify == "always" or ref not in self._verified:
@@ -344,6 +378,16 @@ class Objects:
                 removed += swept[0] if swept else 0
             await self.large.remove(refs)
         return removed
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_meta(text: bytes) -> bool:
+    """Whether it can be read. Most objects of a writer have the same."""
+    try:
+        msgspec.json.decode(text or b"{}", type=dict[str, Any])
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _meta(ref: Ref, text: bytes) -> dict[str, Any]:

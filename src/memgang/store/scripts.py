@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
@@ -69,16 +68,14 @@ async def _answer(wire: Wire, name: str, command: Command, sent: Awaitable[Any] 
     return reply  # type: ignore[no-any-return]  # lists that begin with a word, as the contract says
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """What `put` answers: new | known | replay, and when the object expires (0: never)."""
 
     how: str
     expires: int
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True, gc=False):
     """What `get` answers when the object is there.
 
     ``body`` is None where it is to be fetched: in so many ``parts`` (0: piece by piece), or (-1) it is not at the server:
@@ -257,9 +254,7 @@ def put_command(
     ``share``: how many bytes ``who`` may have in this shard, 0: any.
     """
     shard = keys.shard_of(ref.id)
-    return ("EVALSHA", _sources()["put"][1], 8,
-            *keys.head(shard), keys.record(ref), keys.body(ref), laid or keys.laid(ref, "none"),
-            keys.at(shard, "x"), keys.at(shard, "r"), keys.at(shard, "l"),
+    return ("EVALSHA", _sources()["put"][1], 8, *keys.of_put(shard, ref, laid),
             who, note, op, media_type, size, how, what, ttl_ms, repr(cost_s), limit, guard_ms, int(keep), 0, call, meta,
             " ".join(p.id for p in parents[:64]), share)
 
@@ -284,34 +279,67 @@ async def put(wire: Wire, command: Command, ref: Ref, size: int, sent: asyncio.F
             raise _surprise("put", reply)
 
 
-async def get(
-    wire: Wire, keys: Keys, ref: Ref, inline_max: int = 1 << 20,
-) -> Body | Literal["absent", "expired", "lost", "damaged"]:
-    """A body by the server's clock, or why there is none. What is larger than ``inline_max`` does not come along."""
-    command: Command = ("EVALSHA", _sources()["get"][1], 4, *keys.head(keys.shard_of(ref.id)), keys.record(ref), keys.body(ref),
-                        "", "", inline_max)
-    reply = await _answer(wire, "get", command, wire.read(ref, *command))
+def put_many_command(
+    keys: Keys, each: Sequence[tuple[Ref, str, bytes, bytes, bytes]], *, who: str, op: str, ttl_ms: int, cost_s: float,
+    limit: int, guard_ms: int, keep: bool, parents: Sequence[Ref], share: int,
+) -> Command:
+    """The put of at most 64 small objects of one shard, none of them twice: reference, media type, bytes, meta and note of each.
+
+    ``share``: as in `put_command`.
+    """
+    shard = keys.shard_of(each[0][0].id)
+    own: list[str] = []
+    told: list[Argument] = []
+    for ref, media_type, body, meta, note in each:
+        own += keys.of_object(shard, ref)
+        told += media_type, body, meta, note
+    return ("EVALSHA", _sources()["put_many"][1], 5 + len(own), *_indexes(keys, shard), *own,
+            who, "", op, ttl_ms, repr(cost_s), limit, guard_ms, int(keep), " ".join(p.id for p in parents), share, *told)
+
+
+async def put_many(wire: Wire, command: Command, sent: asyncio.Future[Any]) -> tuple[int, list[bytes]]:
+    """When those that are new expire (0: never); of each: ``new``, ``replay``, or ``left`` to be put by itself."""
+    match await _answer(wire, "put", command, sent):
+        case [b"stored", expires, *words]:
+            return _number(expires), words
+        case reply:
+            raise _surprise("put_many", reply)
+
+
+def get_command(keys: Keys, shard: int, refs: Sequence[Ref], most_bytes: int) -> Command:
+    """The read of at most 64 bodies of one shard, as a command. More than so many bytes come in no reply, but for the first's."""
+    own: list[str] = []
+    for ref in refs:
+        own += keys.of_object(shard, ref)
+    return ("EVALSHA", _sources()["get"][1], 2 + len(own), *keys.head(shard), *own, "", "", most_bytes)
+
+
+def found(words: list[Any]) -> Body | Literal["absent", "expired", "lost", "later", "damaged"]:
+    """What `get` says of one object: its body by the server's clock, or why there is none.
+
+    Raises:
+        StoreUnavailable: none of the words of the script.
+    """
     try:
-        return _body(reply)
+        match words:
+            case [b"here", kind, size, expires, meta, cost, body]:
+                return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), body, 0)
+            case [b"parts", kind, size, expires, meta, cost, parts]:
+                return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), None, int(parts))
+            case [b"elsewhere", kind, size, expires, meta, cost, host]:
+                return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), None, -1, host.decode())
     except (ValueError, AttributeError):  # no number, or a field that is not there
         return "damaged"
-
-
-def _body(reply: list[Any]) -> Body | Literal["absent", "expired", "lost"]:
-    match reply:
-        case [b"here", kind, size, expires, meta, cost, body]:
-            return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), body, 0)
-        case [b"parts", kind, size, expires, meta, cost, parts]:
-            return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), None, int(parts))
-        case [b"elsewhere", kind, size, expires, meta, cost, host]:
-            return Body(kind.decode(), int(size), int(expires), meta or b"", float(cost or 0), None, -1, host.decode())
+    match words:
         case [b"absent"]:
             return "absent"
         case [b"expired"]:
             return "expired"
         case [b"lost"]:
             return "lost"
-    raise _surprise("get", reply)
+        case [b"later"]:
+            return "later"
+    raise _surprise("get", words)
 
 
 async def pin(wire: Wire, keys: Keys, ref: Ref, *, who: str, note: bytes, holder: str, ms: int) -> int | None:

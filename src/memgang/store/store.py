@@ -249,6 +249,8 @@ class Store:
         for task in filter(None, (self._janitor, self._sealer)):
             task.cancel()
             await asyncio.wait([task])  # however it ended, the rest is closed
+        if self.tier is not None:
+            self.tier.write_out()  # who comes after us on this host finds it
         if hasattr(self, "objects"):
             self.tier = self.objects.tier = None  # other spaces of this process may be in it still
         if hasattr(self, "log"):

@@ -2,39 +2,36 @@
 
 Every call made while the event loop is busy, or while a round trip is under way, goes out together
 with the next one (implicit pipelining). A caller that is cancelled leaves its future, never the
-connection: replies are read to the end by a task of the wire's own, so that no reply can reach the
-wrong caller. Large bodies travel on connections of their own and do not hold up small calls.
-
-Connecting, TLS, authentication and the wire format are redis-py's.
+connection: a batch is read to its end (`pipe.py`), so that no reply can reach the wrong caller. Large
+bodies travel on connections of their own and do not hold up small calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import hiredis
 import redis.asyncio as aioredis
-from redis.asyncio.connection import Connection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ConnectionError,
     ReadOnlyError,
-    RedisError,
-    ResponseError,
     TimeoutError,
 )
 
 from memgang.errors import ServerUnfit, StoreUnavailable
 from memgang.store.breaker import Breaker
+from memgang.store.pipe import Pipe, Told
 
 Argument = str | bytes | int | float
 Command = tuple[Argument, ...]
+Batch = Sequence[tuple[Command, asyncio.Future[Any]]]
 
 # At most this many round trips of small calls at once, and calls in one. Large batches cost less each, but
 # all who are in one are answered at the same moment, and then work and wait in step ever after. The rows
@@ -73,14 +70,14 @@ class Wire:
         self._wide: list[tuple[Command, asyncio.Future[Any]]] = []
         self._lanes = 0
         self._wide_lanes = 0
-        self._idle: list[tuple[float, Connection]] = []  # since when; the one used last is at the end, and used next
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle: list[tuple[float, Pipe]] = []  # since when; the one used last is at the end, and used next
+        self._under_way = 0  # round trips, small and wide
+        self._quiet: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()  # those that connect, or wait for the server to come back
         self._woken = False
         self._closed = False
         self._probing: asyncio.Task[None] | None = None
         self._glued: set[asyncio.Future[Any]] = set()
-        self._asked: dict[str, asyncio.Future[Any]] = {}  # reads that wait to be sent, by what they ask
-        self._asking: dict[asyncio.Future[Any], str] = {}
         self._busy_since = 0.0
         self._busy_s = 0.0
         self.round_trips = 0
@@ -115,19 +112,6 @@ class Wire:
         self._queue(self._small, command, future)
         return future
 
-    async def read(self, what: str, *command: Argument) -> Any:
-        """As `call`, for a command that changes nothing: who asks the same thing while it waits to be sent shares its reply.
-
-        Only until it is sent: it is carried out later than everybody who shares it has asked, so nobody is told of a
-        state from before their question.
-        """
-        reply = self._asked.get(what)
-        if reply is None or reply.done():
-            reply = self.call(*command)
-            if not reply.done():
-                self._asked[what], self._asking[reply] = reply, what
-        return await asyncio.shield(reply)  # one who leaves must not take it from the others
-
     def call_wide(self, *command: Argument) -> asyncio.Future[Any]:
         """As `call`, on a connection for large bodies, which would hold up small calls."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -145,20 +129,24 @@ class Wire:
             self._woken = True
             asyncio.get_running_loop().call_soon(self._wake)
 
+    def hurry(self) -> None:
+        """Send what waits as far as it may be sent now: for who has waited for this turn of the loop to end already."""
+        self._wake()
+
     async def aclose(self) -> None:
         """Wait for what is under way, then give the connections back."""
-        while self._tasks or self._first or self._small or self._wide:
-            if self._tasks:
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._under_way or self._first or self._small or self._wide:
+            if self._under_way:
+                self._quiet = self._quiet or asyncio.get_running_loop().create_future()
+                await asyncio.shield(self._quiet)
             else:
                 await asyncio.sleep(0)  # asked for in this turn of the loop, and not on its way yet
         self._closed = True
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait([self._probing])
-        for _, connection in self._idle:
-            with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect()
+        for _, pipe in self._idle:
+            pipe.close()
         self._idle.clear()
         await self.client.aclose()
 
@@ -175,10 +163,6 @@ class Wire:
             batch, self._small = self._small[:size], self._small[size:]
             if self._glued:
                 self._glued.difference_update(future for _, future in batch)
-            if self._asking:
-                for _, future in batch:
-                    if (what := self._asking.pop(future, None)) is not None:
-                        del self._asked[what]
             self._lanes += 1
             self._start(batch, wide=False)
         while self._wide and self._wide_lanes < WIDE_LANES:
@@ -188,53 +172,80 @@ class Wire:
     def take_busy_us(self) -> int:
         """Microseconds during which at least one round trip was under way, since this was asked last."""
         now = time.perf_counter()
-        if self._tasks:
+        if self._under_way:
             self._busy_s += now - self._busy_since
             self._busy_since = now
         busy, self._busy_s = self._busy_s, 0.0
         return int(busy * 1e6)
 
-    def _start(self, batch: list[tuple[Command, asyncio.Future[Any]]], *, wide: bool) -> None:
-        if not self._tasks:
+    def _start(self, batch: Batch, *, wide: bool) -> None:
+        if not self._under_way:
             self._busy_since = time.perf_counter()
-        task = asyncio.create_task(self._carry(batch, wide))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not self._tasks:
-            self._busy_s += time.perf_counter() - self._busy_since
-
-    async def _carry(self, batch: list[tuple[Command, asyncio.Future[Any]]], wide: bool) -> None:
+        self._under_way += 1
+        # Most batches find a connection and are answered: they need no task. What cannot begin so, and what fails, has one.
+        if self.breaker.open or (pipe := self._ready()) is None:
+            self._carry_on(batch, wide, None)
+            return
         try:
-            replies = await self._round_trip([command for command, _ in batch], wide)
-            for (_, future), reply in zip(batch, replies, strict=True):
-                if not future.done():
-                    if isinstance(reply, BaseException):
-                        future.set_exception(reply)
-                    else:
-                        future.set_result(reply)
+            self._send(pipe, [command for command, _ in batch], wide, functools.partial(self._came, pipe, batch, wide))
+        except Exception as error:  # a command that cannot be written
+            self._keep(pipe)
+            _refuse(batch, error)
+            asyncio.get_running_loop().call_soon(self._ended, wide)
+
+    def _send(self, pipe: Pipe, commands: Sequence[Command], wide: bool, told: Told) -> None:
+        pipe.send(commands, (self._wide_timeout_s if wide else self._timeout_s) + 0.001 * len(commands), told)
+        self.round_trips += 1
+        self.commands += len(commands)
+
+    def _came(self, pipe: Pipe, batch: Batch, wide: bool, replies: list[Any], error: Exception | None) -> None:
+        if error is not None:
+            self._carry_on(batch, wide, error)
+            return
+        self.breaker.reached()
+        self._keep(pipe)
+        _deliver(batch, replies)
+        self._ended(wide)
+
+    def _ended(self, wide: bool) -> None:
+        if wide:
+            self._wide_lanes -= 1
+        else:
+            self._lanes -= 1
+        self._under_way -= 1
+        if not self._under_way:
+            self._busy_s += time.perf_counter() - self._busy_since
+        self._wake()
+        if not self._under_way and self._quiet is not None:
+            if not self._quiet.done():
+                self._quiet.set_result(None)
+            self._quiet = None
+
+    def _carry_on(self, batch: Batch, wide: bool, error: Exception | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._carry(batch, wide, error))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, batch: Batch, wide: bool, failed: Exception | None) -> None:
+        """Until it is answered, or given up. ``failed`` is the error of the first attempt, where there was one."""
+        try:
+            _deliver(batch, await self._round_trip([command for command, _ in batch], wide, failed))
         except BaseException as error:
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else StoreUnavailable("stopped"))
-                    future.exception()  # seen: nobody may be left to look
+            _refuse(batch, error if isinstance(error, Exception) else StoreUnavailable("stopped"))
             if not isinstance(error, Exception):
                 raise
         finally:
-            if wide:
-                self._wide_lanes -= 1
-            else:
-                self._lanes -= 1
-            self._wake()
+            self._ended(wide)
 
-    async def _round_trip(self, commands: Sequence[Command], wide: bool) -> list[Any]:
+    async def _round_trip(self, commands: Sequence[Command], wide: bool, failed: Exception | None) -> list[Any]:
         pause, since = 0.01, math.inf
         while True:
             if self.breaker.open:
                 raise StoreUnavailable(str(self.breaker))
             try:
+                if failed is not None:
+                    error, failed = failed, None
+                    raise error
                 replies = await self._attempt(commands, wide)
                 self.breaker.reached()
                 return replies
@@ -277,40 +288,54 @@ class Wire:
         self.away()
 
     async def _attempt(self, commands: Sequence[Command], wide: bool = False) -> list[Any]:
-        connection = self._idle.pop()[1] if self._idle else None
-        if connection is None:
-            connection = self.client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
-        ready = False
+        pipe = self._ready()
+        if pipe is None:
+            # Within a time limit: a server that hangs lets us in (the kernel does), and answers no greeting.
+            async with asyncio.timeout(self._wide_timeout_s if wide else self._timeout_s):
+                pipe = await Pipe.connect(self.client.connection_pool.make_connection())  # type: ignore[no-untyped-call]  # redis-py's
+        answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        def told(replies: list[Any], error: Exception | None) -> None:
+            if not answered.done():
+                if error is None:
+                    answered.set_result(replies)
+                else:
+                    answered.set_exception(error)
+
         try:
-            # Packed by hiredis: redis-py's own packer is Python, and was the largest cost of a call on our side.
-            packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]  # ints are taken too
-            replies: list[Any] = []
-            # One time limit for the batch, and none of the connection's own: those cost a task for each sending
-            # and a timer for each reply, which is more than reading it.
-            limit_s = (self._wide_timeout_s if wide else self._timeout_s) + 0.001 * len(commands)
-            async with asyncio.timeout(limit_s):
-                # Within it: a server that hangs lets us in (the kernel does), and answers no greeting.
-                await connection.connect()
-                self.round_trips += 1
-                self.commands += len(commands)
-                await connection.send_packed_command([b"".join(packed)] if len(packed) > 1 else packed, check_health=False)
-                for _ in commands:
-                    try:
-                        replies.append(await connection.read_response(timeout=math.inf))
-                    except (BusyLoadingError, ReadOnlyError):
-                        raise
-                    except ResponseError as error:
-                        replies.append(error)
-            ready = True
-            return replies
-        finally:
-            if ready:
-                now = time.monotonic()
-                self._idle.append((now, connection))
-                if now - self._idle[0][0] > IDLE_S:
-                    with contextlib.suppress(Exception):
-                        await self._idle.pop(0)[1].disconnect(nowait=True)
+            self._send(pipe, commands, wide, told)
+            replies = await answered
+        except BaseException:
+            pipe.close()  # half a reply may be in its buffer
+            raise
+        self._keep(pipe)
+        return replies
+
+    def _ready(self) -> Pipe | None:
+        """A connection that waits for work; those that were lost while they did are left out."""
+        while self._idle:
+            if not (pipe := self._idle.pop()[1]).closed:
+                return pipe
+        return None
+
+    def _keep(self, pipe: Pipe) -> None:
+        now = time.monotonic()
+        self._idle.append((now, pipe))
+        if now - self._idle[0][0] > IDLE_S:
+            self._idle.pop(0)[1].close()
+
+
+def _deliver(batch: Batch, replies: list[Any]) -> None:
+    for (_, future), reply in zip(batch, replies, strict=True):
+        if not future.done():
+            if isinstance(reply, BaseException):
+                future.set_exception(reply)
             else:
-                # Half a reply may be in its buffer: never use it again.
-                with contextlib.suppress(Exception):
-                    await connection.disconnect(nowait=True)
+                future.set_result(reply)
+
+
+def _refuse(batch: Batch, error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # seen: nobody may be left to look

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import lmdb
 import msgspec
 
-from memgang.model import Answered, Ref, Usage
+from memgang.model import REF_PREFIX, Answered, Ref, Usage
 from memgang.store.house import allocate
 
 TABLE_BYTES = 128 << 10  # of the readers' table: 64 for each of about 2,000
@@ -72,7 +72,8 @@ class Remembered(msgspec.Struct, array_like=True):
         """The answer, if it has not expired by the server's clock."""
         if _over(self.expires, self.span, now_ms):
             return None
-        return Answered(Ref("mg:" + self.ref), self.fence, self.expires, self.validator, self.usage, self.by)
+        # What was kept was a reference: to look at its form again would be a tenth of a hit.
+        return Answered(str.__new__(Ref, REF_PREFIX + self.ref), self.fence, self.expires, self.validator, self.usage, self.by)
 
 
 class Mark(NamedTuple):
@@ -114,11 +115,11 @@ def span_of(expires: int, now_ms: int) -> int:
     return max(expires - now_ms, 0) if expires else 0
 
 
-def packed_body(kept: Kept, expires: int, now_ms: int) -> bytes:
-    """A body with its head; its age is filled in when it is written."""
+def packed_body(kept: Kept, expires: int, now_ms: int) -> bytearray:
+    """A body with its head; its age is filled in, where it lies, when it is written."""
     kind = kept.media_type.encode()
     head = _HEAD.pack(0, expires, span_of(expires, now_ms), len(kind), len(kept.meta), kept.filed)
-    return b"".join((head, kind, kept.meta, kept.body))
+    return bytearray().join((head, kind, kept.meta, kept.body))
 
 
 def kept(raw: bytes, now_ms: int) -> Kept | None:
@@ -173,19 +174,27 @@ class Entries:
         """Leave a mark."""
         writing.put(key, _MARK.pack(at, fence, time.monotonic()), db=self.marks)
 
-    def put(self, writing: lmdb.Transaction, age: int, key: bytes, value: bytes | Remembered) -> int:
-        """Write an entry over the one there was; how many bytes more there are."""
-        place = self.answers if is_answer(key) else self.bodies
-        less = self._forget_age(writing, key, old) if (old := writing.get(key, db=place)) is not None else 0
+    def put(self, writing: lmdb.Transaction, age: int, key: bytes, value: bytearray | Remembered) -> int:
+        """Write an entry over the one there was; how many bytes more there are. ``age`` is greater than all before."""
+        raw: bytes | bytearray
         if isinstance(value, Remembered):
-            value.age = age
+            place, value.age = self.answers, age
             packed = _packed(value)
             raw = _CRC.pack(zlib.crc32(packed)) + packed
         else:
-            raw = _OLD.pack(age) + value[_OLD.size:]
-        writing.put(key, raw, db=place)
-        writing.put(_NUMBER.pack(age), key, db=self.ages)
+            place, raw = self.bodies, value
+            _OLD.pack_into(raw, 0, age)
+        less = 0
+        if not writing.put(key, raw, overwrite=False, db=place):  # most are new: nobody looks before
+            if (old := writing.get(key, db=place)) is not None:
+                less = self._forget_age(writing, key, old)
+            writing.put(key, raw, db=place)
+        writing.put(_NUMBER.pack(age), key, append=True, db=self.ages)
         return _cost(raw) - less
+
+    def marked(self, txn: lmdb.Transaction) -> bool:
+        """Whether there is any mark."""
+        return bool(txn.stat(self.marks)["entries"])
 
     def remove(self, writing: lmdb.Transaction, key: bytes) -> None:
         """Take an entry out, if there is one."""
@@ -278,7 +287,7 @@ def _keep_to_ourselves(data: Path) -> None:
                     os.set_inheritable(int(name), False)
 
 
-def _cost(raw: bytes | memoryview) -> int:
+def _cost(raw: bytes | bytearray | memoryview) -> int:
     """Bytes an entry takes: itself, its keys, and what its pages leave unused; a body above half a page has pages of its own."""
     size = len(raw)
     return size + 160 if size < 2000 else (size + 4095) // 4096 * 4096 + 260

@@ -15,7 +15,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,26 +82,33 @@ class Ring:
 
     def add(self, shard: int, context: Context, line: list[Any]) -> int:
         """Keep one event; the place where it ends, or 0 where there was no room for it."""
+        return self.add_many(context, ((shard, line),))[0]
+
+    def add_many(self, context: Context, lines: Sequence[tuple[int, list[Any]]]) -> list[int]:
+        """`add` of events of one context; all are there, or none if the process ends in between."""
         if self._born != _forks or self._closed:
-            return 0
+            return [0] * len(lines)
         if context is not self._context:  # an agent's events come one after the other
             self._context = context
             self._packed = msgspec.Raw(_pack([context.who, context.role, context.run, context.task, context.trace]))
-        body = _pack((shard, self._packed, line))
-        need, head, at = _FRAME_BYTES + len(body), self._head, self._head % ROOM
-        if at + need > ROOM:  # frames are not cut: the rest is left out
-            if head + ROOM - at + need - self._tail > ROOM:
-                return 0
-            if ROOM - at >= _FRAME_BYTES:
-                self._map[PAGE + at:PAGE + at + _FRAME_BYTES] = bytes(_FRAME_BYTES)
-            head, at = head + ROOM - at, 0
-        elif head + need - self._tail > ROOM:
-            return 0
-        at += PAGE
-        self._map[at:at + need] = _frame(len(body), zlib.crc32(body)) + body
-        self._head = head = head + need
-        self._map[_HEAD:_HEAD + 8] = _word_out(head)  # last: what is before it is whole
-        return head
+        packed, ring, tail, head, ends = self._packed, self._map, self._tail, self._head, []
+        for shard, line in lines:
+            body = _pack((shard, packed, line))
+            need, at, after = _FRAME_BYTES + len(body), head % ROOM, head
+            if at + need > ROOM:  # frames are not cut: the rest is left out
+                after += ROOM - at
+            if after + need - tail > ROOM:
+                ends.append(0)
+                continue
+            if after != head and ROOM - at >= _FRAME_BYTES:
+                ring[PAGE + at:PAGE + at + _FRAME_BYTES] = bytes(_FRAME_BYTES)
+            at = PAGE + after % ROOM
+            ring[at:at + need] = _frame(len(body), zlib.crc32(body)) + body
+            head = after + need
+            ends.append(head)
+        self._head = head
+        ring[_HEAD:_HEAD + 8] = _word_out(head)  # last: what is before it is whole
+        return ends
 
     def sending(self, upto: int) -> None:
         """What ends there is in transit now, and numbered on from what was confirmed last."""

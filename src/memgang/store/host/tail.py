@@ -29,13 +29,16 @@ from memgang.errors import MemGangError
 from memgang.store.host.tier import FRESH_S, MARK_S, Tier
 from memgang.store.house import close_lock, open_lock, try_lock
 from memgang.store.keys import STORE_ID, Keys
-from memgang.store.replies import number
+from memgang.store.replies import number, pairs
 
 _log = logging.getLogger(__name__)
+
+Entry = tuple[bytes, list[bytes]]  # its id; names and values in turn
 
 EVERY_S = 0.25
 PAGE = 1000
 _LOCK = "tail"
+_PUT = [b"e", b"put"]
 
 assert EVERY_S * 3 < FRESH_S, "a look that comes a little late would make everybody ask the server"
 
@@ -96,6 +99,7 @@ class Tail:
 
     def look(self, client: redis.Redis) -> None:
         """Read what is new to its end, take out what it says, and say when that was."""
+        client.set_response_callback("XRANGE", _as_it_came)
         logs = [log for log in self._keys.logs() if log[0] == "a"]
         while not self._ended.is_set():
             began = time.monotonic()
@@ -113,7 +117,7 @@ class Tail:
             if any(count is None for count in counts):
                 return  # somebody has written over it: nothing is known
             ends = {log: count or 0 for log, count in zip(logs, counts, strict=True)}
-            pages: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = dict(zip(logs, replies[1::2], strict=True))
+            pages: dict[str, list[Entry]] = dict(zip(logs, replies[1::2], strict=True))
             # Another id: it has lost its data, however far its log has come again since.
             lasts = {log: self._tier.last(log) for log in logs}
             if self._tier.flags.poisoned or self._tier.server() != (server or b"") or any(
@@ -159,7 +163,12 @@ def follower(folder: Path) -> int:
         os.close(fd)
 
 
-def _lost(cursor: int | None, end: int, page: list[tuple[bytes, Any]], last: bytes) -> bool:
+def _as_it_came(reply: Any, **_: Any) -> Any:
+    """Entries as they were read: to make a dict of each, most of which nobody looks at, is most of what a look costs."""
+    return reply
+
+
+def _lost(cursor: int | None, end: int, page: list[Entry], last: bytes) -> bool:
     """Whether anything may have happened that this log does not tell: never read before, rolled back, or trimmed."""
     if cursor is None or end < cursor:
         return True
@@ -175,8 +184,8 @@ def _seq(entry: bytes) -> int:
     return int(entry.split(b"-")[0])
 
 
-def _digest(entry: tuple[bytes, dict[bytes, bytes]]) -> bytes:
-    return digest(msgspec.msgpack.encode((entry[0], sorted(entry[1].items())))).encode()
+def _digest(entry: Entry) -> bytes:
+    return digest(msgspec.msgpack.encode((entry[0], sorted(dict(pairs(entry[1])).items())))).encode()
 
 
 class _Gone:
@@ -188,8 +197,11 @@ class _Gone:
         self.overtaken: dict[str, int] = {}
         self.replaced: dict[str, int] = {}
 
-    def read(self, fields: dict[bytes, bytes]) -> None:
+    def read(self, words: list[bytes]) -> None:
         """Take in one entry."""
+        if words[:2] == _PUT:  # most are, and nothing goes with them
+            return
+        fields = dict(pairs(words))
         about, extra = fields.get(b"id", b"").decode("utf-8", "replace"), fields.get(b"x", b"")
         match fields.get(b"e"):
             case b"forgotten" | b"expired" | b"evicted":

@@ -17,7 +17,7 @@ import asyncio
 import fcntl
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ BODY_MAX = 1 << 20
 FRESH_S = 1.0  # how old the last look at the log may be
 TAKE_S = 0.05  # how long who must take something out tries to
 COME_S = 1.0  # how long who comes tries to: once, and never again for as long as it lives
+KEEP_S = 0.001  # what is kept is written within this
+KEEP_MOST = 64  # or when so many entries wait
+LATE_S = 1.0  # a loop that is later than this may have ended: another, of another thread, writes
 MARK_S = 120.0  # a mark is kept longer than any question is under way
 
 
@@ -62,7 +65,7 @@ class Tier:
             raise
         self._waiting: dict[bytes, tuple[float, Any]] = {}  # to be written: since when it is so, and what; known by its identity
         self._turn = threading.Lock()
-        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self.off = False  # closed, or another process's
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────
@@ -78,12 +81,32 @@ class Tier:
             return None
         key = body_key(ident)
         try:
-            with self.entries.env.begin() as reading:
+            reading = self.entries.env.begin()
+            try:
                 waiting = self._waiting.get(key)
-                found = self.entries.raw(reading, key) if waiting is None else self._still(reading, key, *waiting)
+                found = reading.get(key, db=self.entries.bodies) if waiting is None else self._still(reading, key, *waiting)
+            finally:
+                reading.abort()
         except lmdb.Error:  # more readers than there is room for, or it is being closed: the server has it too
             return None
-        return None if found is None else entries.kept(found, now_ms)
+        return None if found is None else entries.kept(bytes(found), now_ms)
+
+    def bodies(self, idents: Sequence[str], now_ms: int) -> list[Kept | None]:
+        """`body` of many, by one look at the tier."""
+        if not self.readable:
+            return [None] * len(idents)
+        out: list[Kept | None] = []
+        place, waits = self.entries.bodies, self._waiting
+        try:
+            with self.entries.env.begin() as reading:
+                for ident in idents:
+                    key = body_key(ident)
+                    waiting = waits.get(key)
+                    found = reading.get(key, db=place) if waiting is None else self._still(reading, key, *waiting)
+                    out.append(None if found is None else entries.kept(bytes(found), now_ms))
+        except lmdb.Error:
+            out += [None] * (len(idents) - len(out))
+        return out
 
     def holds(self, ident: str) -> bool:
         """Whether the body is here. Its time may be over."""
@@ -100,22 +123,44 @@ class Tier:
         """The answer to the call with this key, as `body`."""
         if not self.readable:
             return None
-        key = answer_key(call)
         try:
             with self.entries.env.begin() as reading:
-                waiting = self._waiting.get(key)
-                found = self.entries.remembered(reading, key)
-                if waiting is not None and (late := self._still(reading, key, *waiting)) is not None:
-                    found = late if found is None or late.fence >= found.fence else found
+                found = self._answer(reading, answer_key(call))
         except lmdb.Error:
             return None
         return None if found is None else found.answered(now_ms)
+
+    def recalled(self, call: str, now_ms: int) -> tuple[Answered, Kept] | None:
+        """The answer to the call and the body it points at, if both are here, by one look."""
+        if not self.readable:
+            return None
+        try:
+            reading = self.entries.env.begin()
+            try:
+                if (held := self._answer(reading, answer_key(call))) is None or (answer := held.answered(now_ms)) is None:
+                    return None
+                key = body_key(held.ref)
+                waiting = self._waiting.get(key)
+                found = reading.get(key, db=self.entries.bodies) if waiting is None else self._still(reading, key, *waiting)
+            finally:
+                reading.abort()  # sooner than `with`: nothing is to be committed
+        except lmdb.Error:
+            return None
+        kept = None if found is None else entries.kept(bytes(found), now_ms)
+        return None if kept is None else (answer, kept)
+
+    def _answer(self, reading: lmdb.Transaction, key: bytes) -> Remembered | None:
+        waiting = self._waiting.get(key)
+        found = self.entries.remembered(reading, key)
+        if waiting is not None and (late := self._still(reading, key, *waiting)) is not None:
+            found = late if found is None or late.fence >= found.fence else found
+        return found
 
     def _still(self, reading: lmdb.Transaction, key: bytes, since: float, value: Any) -> Any:
         """What waits to be written, unless something was taken out here after it was asked for."""
         return value if self._may_keep(reading, key, since, value) else None
 
-    def _may_keep(self, txn: lmdb.Transaction, key: bytes, since: float, value: bytes | Remembered) -> bool:
+    def _may_keep(self, txn: lmdb.Transaction, key: bytes, since: float, value: bytearray | Remembered) -> bool:
         if (mark := self.entries.mark(txn, key)) is None:
             return True
         return since > mark.at and (not isinstance(value, Remembered) or value.fence >= mark.fence)
@@ -145,13 +190,22 @@ class Tier:
         return not self.off and not self.flags.poisoned and time.monotonic() - since <= MARK_S / 2
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            # With whatever else is kept in this turn of the loop: one transaction costs as much as ten entries.
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._write_out)
+        # Not at once: a transaction costs as much as a round trip, and most of it once for all that is in it. Who reads in
+        # this process finds what waits; who is quicker than that in another asks the server.
+        if self._timer is None or time.monotonic() > self._timer.when() + LATE_S:
+            self._timer = asyncio.get_running_loop().call_later(KEEP_S, self.write_out)
+        elif len(self._waiting) == KEEP_MOST:
+            self._timer.cancel()
+            loop = asyncio.get_running_loop()
+            # In the turn after the next: in the next, whoever keeps it sends what it has to ask of the server, which then
+            # has work while we write.
+            self._timer = loop.call_later(0.0, loop.call_soon, self.write_out)
 
-    def _write_out(self) -> None:
-        self._scheduled = False
+    def write_out(self) -> None:
+        """Write what waits. By the event loop alone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._turn.acquire(blocking=False):  # somebody takes something out, and may have to wait: not with us
             self._waiting.clear()
             return
@@ -175,11 +229,15 @@ class Tier:
             self._turn.release()
 
     def _write(self, writing: lmdb.Transaction, waiting: list[tuple[bytes, tuple[float, Any]]]) -> None:
+        if self.flags.poisoned:
+            return
         age, used = self.entries.number(writing, b"age"), self.entries.number(writing, b"used")
+        # Who clears the tier from now on waits for us, and takes this out as well.
+        oldest, marked = max(self.flags.cleared, time.monotonic() - MARK_S / 2), self.entries.marked(writing)
         for key, entry in waiting:
             since, value = entry
             if (self._waiting.get(key) is not entry  # taken out meanwhile
-                    or since <= self.flags.cleared or not self._takes(since) or not self._may_keep(writing, key, since, value)):
+                    or since <= oldest or (marked and not self._may_keep(writing, key, since, value))):
                 continue
             if isinstance(value, Remembered) and (old := self.entries.remembered(writing, key)) is not None and old.fence > value.fence:
                 continue
