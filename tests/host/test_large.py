@@ -88,6 +88,15 @@ async def test_a_large_array_is_read_by_others_without_the_server_and_without_a_
         assert [e.raw async for e in writer.events()].count("read") == 1
 
 
+async def test_when_it_is_put_its_stamp_is_there_for_all(opened: Opened) -> None:
+    """Another process that asks at once finds it, and need not hash it."""
+    async with opened() as space:
+        ref = await space.put(b"z" * LARGE)
+        tier = space.store.tier
+        with tier.entries.env.begin() as reading:
+            assert tier.entries.raw(reading, ref.id.encode()) is not None
+
+
 async def test_a_large_table_is_read_without_a_copy(opened: Opened) -> None:
     """Arrow's buffers lie in the mapping."""
     pa = pytest.importorskip("pyarrow")
