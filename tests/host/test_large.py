@@ -254,8 +254,7 @@ async def test_another_host_says_where_it_lies(opened: Opened, tmp_path: Path, m
     async with opened() as writer, opened(host_dir=tmp_path / "there") as reader:
         ref = await writer.put(b"z" * LARGE)
         monkeypatch.setattr(reader.store.large, "_host", "elsewhere")
-        shelf = files_of(reader).spilled
-        monkeypatch.setattr(shelf, "root", tmp_path / "their-disk")
+        monkeypatch.setattr(files_of(reader).spilled, "at", lambda ident: str(tmp_path / "their-disk" / ident))
         with pytest.raises(ObjectLost, match="another host"):
             await reader.get(ref)
 
