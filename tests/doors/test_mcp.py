@@ -10,14 +10,17 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import jsonschema
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, Implementation, Tool
 from tests.gates import until
 from tests.readers.test_web import Site, site  # noqa: F401  # a fixture: a web server of our own
@@ -377,6 +380,39 @@ async def test_who_subscribes_in_the_old_way_hears_it_too(server: Server, transp
         await until(moved)
         assert heard.get_nowait() == "memgang://names/plan"
         await client.unsubscribe_resource("memgang://names/plan")
+
+
+def documented() -> list[tuple[str, dict[str, Any]]]:
+    """Every server that a set-up in docs/mcp.md names, with its client."""
+    text, found = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text("utf-8"), []
+    for title, section in re.findall(r"^### (.*?)\n(.*?)(?=^##)", text, re.M | re.S):
+        for language, block in re.findall(r"```(json|toml)\n(.*?)```", section, re.S):
+            settings = json.loads(block) if language == "json" else tomllib.loads(block)
+            for key in ("mcpServers", "servers", "mcp_servers"):
+                found += [(title, one) for one in settings.get(key, {}).values()]
+    return found
+
+
+@pytest.mark.parametrize(("client", "settings"), [pytest.param(*one, id=f"{one[0]}-{n}") for n, one in enumerate(documented())])
+async def test_documented_set_ups_work(
+    server: Server, tmp_path: Path, client: str, settings: dict[str, Any]
+) -> None:
+    """What docs/mcp.md tells people to write starts a server, or reaches one, and its tools answer."""
+    (tmp_path / "open" / "here.txt").write_text("found")
+    if "command" in settings:
+        assert settings["command"] == "memgang"
+        folder = str(tmp_path / "open")
+        arguments = [re.sub(r"^(\.|/path/to/folder|\$\{workspaceFolder\})$", lambda _: folder, one) for one in settings["args"]]
+        to: Any = StdioServerParameters(command=sys.executable, args=["-m", "memgang", *arguments], env=server.env)
+    else:
+        (tmp_path / "token").write_text("t" * 43)
+        port = re.findall(r":(\d+)/", server.web("--token-file", str(tmp_path / "token")))[0]
+        headers = {name: value.replace("${MEMGANG_TOKEN}", "t" * 43) for name, value in settings.get("headers", {}).items()}
+        if not headers:
+            port = re.findall(r":(\d+)/", server.web())[0]
+        to = streamable_http_client(settings["url"].replace("8321", port), http_client=httpx2.AsyncClient(headers=headers))
+    async with asyncio.timeout(90), Client(to) as opened:
+        assert (await ask(opened, "memgang_read_file", path="here.txt"))["value"] == "found"
 
 
 def test_without_the_extra_it_is_said_which_one(tmp_path: Path) -> None:

@@ -70,7 +70,6 @@ def ask(url: str, **headers: str) -> httpx.Response:
         return http.post(url, json=HELLO, headers=HEADERS | {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-@pytest.mark.catalogue("D11")
 async def test_only_who_shows_the_token_is_served(running: Running) -> None:
     """The SDK's client with the token works; without one, with a wrong one or another scheme it is 401 before any work, then 429."""
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
@@ -115,7 +114,6 @@ def test_odd_requests_get_an_answer_below_500(running: Running) -> None:
         found += [http.request(method, running.url).status_code for method in ("PUT", "PATCH", "OPTIONS", "DELETE")]
         found += [http.get(running.url.replace("/mcp", path)).status_code for path in ("/", "/metrics", "/mcp/../etc", "/.env")]
         found.append(http.post(running.url, json=HELLO, headers={"Content-Type": "text/plain"}).status_code)
-        found.append(http.post(running.url, json=HELLO, headers={"X-Large": "x" * 1_000_000}).status_code)
         assert all(400 <= status < 500 for status in found), found
         assert http.post(running.url, json=HELLO).status_code == 200
     assert "Traceback" not in running.end()
