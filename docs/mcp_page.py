@@ -75,8 +75,8 @@ memgang mcp --http --token-file token
 CLIENTS = """## Who is who
 
 Each client acts under the name of its program and, where it has one, its process or session (`claude-code-4711`), or under the name
-given with `--agent`. That name stands in the log, with claims, and beside what it has put. It is what the client says of itself: all who may reach
-the server share its rights, and spaces are apart by name, not by walls.
+given with `--agent`. That name stands in the log, with claims, and beside what it has put. It is what the client says of itself: all
+who may reach the server share its rights, and spaces are apart by name, not by walls.
 
 ## What comes back
 
