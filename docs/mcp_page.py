@@ -89,6 +89,9 @@ who may reach the server share its rights, and spaces are apart by name, not by 
 - **Resources**: `mg:<id>` is an object, `memgang://names/<name>` what a name points at. Names can be subscribed to
   (`subscriptions/listen`; `resources/subscribe` of clients from before 2026): they are looked at every half second.
 - **Claims are advice.** A claim ends by itself (`ttl`) unless it is renewed, and keeps nobody from working.
+- **`--graph`** adds the nine tools of the official memory server (`create_entities`, `create_relations`, `add_observations`,
+  `delete_entities`, `delete_observations`, `delete_relations`, `read_graph`, `search_nodes`, `open_nodes`), with the same arguments and
+  results, so prompts written for it go on working; and clients that write at the same time lose nothing.
 - **Files and pages** are read once for all, and again when they have changed (PDF and HTML as their text).
 """
 

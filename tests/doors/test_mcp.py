@@ -425,3 +425,45 @@ def test_without_the_extra_it_is_said_which_one(tmp_path: Path) -> None:
 
     assert done.returncode == 1 and done.stdout == ""
     assert "pip install 'memgang[mcp]'" in done.stderr and "Traceback" not in done.stderr
+
+
+async def test_the_nine_tools_of_the_official_memory_server_work(server: Server) -> None:
+    """Same names, arguments and results; deleting says that it destroys."""
+    server.options.append("--graph")
+    async with server.client("stdio") as client:
+        made = await ask(client, "create_entities", entities=[
+            {"name": "Ana", "entityType": "person", "observations": ["likes tea"]}, {"name": "Bridge", "entityType": "place"}])
+        assert [one["name"] for one in made["entities"]] == ["Ana", "Bridge"]
+        assert (await ask(client, "create_entities", entities=[{"name": "Ana", "entityType": "cat", "observations": []}]))["entities"] == []
+        crosses = {"from": "Ana", "to": "Bridge", "relationType": "crosses"}
+        assert (await ask(client, "create_relations", relations=[crosses, crosses]))["relations"] == [crosses]
+        new = await ask(client, "add_observations", observations=[{"entityName": "Ana", "contents": ["likes tea", "is tall"]}])
+        assert new["results"] == [{"entityName": "Ana", "addedObservations": ["is tall"]}]
+        assert "there is no entity 'Nobody'" in await refused(
+            client, "add_observations", observations=[{"entityName": "Nobody", "contents": ["x"]}])
+        graph = await ask(client, "read_graph")
+        assert (len(graph["entities"]), graph["relations"], graph["untrusted"]) == (2, [crosses], True)
+        assert [one["name"] for one in (await ask(client, "search_nodes", query="TALL"))["entities"]] == ["Ana"]
+        assert (await ask(client, "open_nodes", names=["Bridge"]))["relations"] == [crosses]
+        await ask(client, "delete_observations", deletions=[{"entityName": "Ana", "observations": ["is tall"]}])
+        await ask(client, "delete_relations", relations=[crosses])
+        await ask(client, "delete_entities", entityNames=["Bridge"])
+        graph = await ask(client, "read_graph")
+        assert (graph["entities"], graph["relations"]) == ([{"name": "Ana", "entityType": "person", "observations": ["likes tea"]}], [])
+        marks = {tool.name: tool.annotations.destructive_hint for tool in (await client.list_tools()).tools if tool.annotations}
+        assert {name for name, destroys in marks.items() if destroys} == {
+            "memgang_forget", "delete_entities", "delete_observations", "delete_relations"}
+
+
+async def test_forty_writes_of_two_processes_all_survive(server: Server, opened: Callable[..., Any]) -> None:
+    """Two servers, twenty concurrent writes each, on one graph: forty entities, and nothing of the replaced versions is left."""
+    server.options.append("--graph")
+    async with server.client("stdio", "ana") as ana, server.client("stdio", "ben") as ben:
+        await asyncio.gather(*(
+            ask(client, "create_entities", entities=[{"name": f"{who} {n}", "entityType": "note", "observations": ["x"]}])
+            for who, client in (("ana", ana), ("ben", ben)) for n in range(20)))
+        graph = await ask(ben, "read_graph")
+
+    assert {one["name"] for one in graph["entities"]} == {f"{who} {n}" for who in ("ana", "ben") for n in range(20)}
+    async with opened() as space:
+        assert len((await space.find(kind="graph")).objects) == 1

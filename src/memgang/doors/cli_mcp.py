@@ -24,6 +24,8 @@ def mcp(
     allow_host: Annotated[list[str] | None, typer.Option(
         help="A host (or host:port) agents may fetch from although its address is not public.")] = None,
     whole_bytes: Annotated[int, typer.Option(min=0, help="Larger values are given as a reference and how they begin.")] = 16 * 1024,
+    graph: Annotated[bool, typer.Option(
+        "--graph", help="Add the nine tools of the official memory server (create_entities, read_graph ...).")] = False,
     space: SpaceName = None, agent: AgentName = None,
 ) -> None:
     """Serve the space to MCP clients (Claude Code, Cursor, VS Code ...): see docs/mcp.md. Needs memgang[mcp]."""
@@ -31,7 +33,7 @@ def mcp(
         from memgang.doors.mcp import serving
     except ModuleNotFoundError as error:
         raise ConfigError(f"the MCP server needs {error.name}: pip install 'memgang[mcp]'") from None
-    options = serving.Options(roots=root or (), hosts=allow_host or (), whole_bytes=whole_bytes, agent=agent or "")
+    options = serving.Options(roots=root or (), hosts=allow_host or (), whole_bytes=whole_bytes, agent=agent or "", graph=graph)
     web = None
     if http:
         token = ""

@@ -14,6 +14,7 @@ import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 
 import memgang
+from memgang.doors.mcp.graph import GraphTools
 from memgang.doors.mcp.guard import Guard
 from memgang.doors.mcp.memory import Memory
 from memgang.doors.mcp.outside import Outside
@@ -40,6 +41,7 @@ class Options:
 
     ``roots`` are the folders whose files may be read, ``hosts`` those that may be fetched from although they are not public.
     ``whole_bytes``: larger values are given as a reference and a preview. ``agent`` is the name all clients act under.
+    ``graph`` adds the nine tools of the official memory server.
 
     Raises:
         ConfigError: a root is no folder, a host is none, or whole_bytes is negative.
@@ -49,6 +51,7 @@ class Options:
     hosts: Sequence[str] = ()
     whole_bytes: int = 16 * 1024
     agent: str = ""
+    graph: bool = False
     _roots: Roots = field(init=False)
     _reach: Reach = field(init=False)
 
@@ -91,6 +94,8 @@ def door_of(space: Space, engine: Engine, options: Options) -> OpenDoor:
     Peek(door)
     Outside(door, engine, options._roots, options._reach, options.whole_bytes)
     WorkTools(door)
+    if options.graph:
+        GraphTools(door)
     return door
 
 
