@@ -60,8 +60,9 @@ One server for all clients of a machine: `memgang mcp --http --root ~/projects`.
 
 {plain}
 
-It listens on loopback, answers to no other Host than its own, and to no web page of another origin. With `--token-file` it wants a
-token from everybody, and only then `--host` may be an address that others reach (`--served-as` names what they call it; put TLS
+It listens on loopback, answers to no other Host than its own, and to no web page of another origin. Whoever has an
+account on the machine can reach it there, so where others have one use a token. With `--token-file` it wants
+one from everybody, and only then `--host` may be an address that others reach (`--served-as` names what they call it; put TLS
 in front of it):
 
 ```sh

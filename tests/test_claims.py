@@ -21,6 +21,26 @@ async def test_of_many_who_claim_at_once_one_has_it(opened) -> None:
     assert {claim.state for claim in found} == {"running"}
 
 
+async def test_who_looked_before_another_claimed_does_not_claim_over_it(space) -> None:
+    """Between the look and the claim of one, another claims: the first is told so, and both see one holder."""
+    looked, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(Claims):
+        async def _write(self, *args, **kwargs):
+            looked.set()
+            await go.wait()
+            return await super()._write(*args, **kwargs)
+
+    slow = asyncio.create_task(Slow(space).claim("a"))
+    await looked.wait()
+    with space.acting_as(agent="quick"):
+        quick = await Claims(space).claim("a")
+    go.set()
+
+    assert quick.token and not (await slow).token
+    assert (await slow).who == quick.who
+
+
 async def test_what_came_of_it_is_told_to_who_waits(opened) -> None:
     """Whoever waits is told the outcome and its reference as soon as there is one; nobody is given the work again."""
     async with opened(agent="ana") as ana, opened(agent="ben") as ben:

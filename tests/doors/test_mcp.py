@@ -27,6 +27,8 @@ from tests.readers.test_web import Site, site  # noqa: F401  # a fixture: a web 
 
 import memgang
 from memgang.doors.mcp.results import NOTICE
+from memgang.doors.mcp.serving import Options, door_of
+from memgang.engines.processes import engine as engine_of
 
 COMMAND = (sys.executable, "-m", "memgang", "mcp")
 READS = {"memgang_get", "memgang_list", "memgang_find", "memgang_search", "memgang_names", "memgang_peek", "memgang_read_file",
@@ -62,7 +64,7 @@ class Server:
         """A client of a new server (stdio), or of the one there is (its address)."""
         to: Any = how if how.startswith("http") else StdioServerParameters(
             command=COMMAND[0], args=[*COMMAND[1:], *self.options], env=self.env)
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(60):
             async with Client(to, client_info=Implementation(name=name, version="1"), mode=mode, **more) as client:
                 yield client
 
@@ -467,3 +469,19 @@ async def test_forty_writes_of_two_processes_all_survive(server: Server, opened:
     assert {one["name"] for one in graph["entities"]} == {f"{who} {n}" for who in ("ana", "ben") for n in range(20)}
     async with opened() as space:
         assert len((await space.find(kind="graph")).objects) == 1
+
+
+async def test_a_mistake_of_ours_tells_nothing_of_what_was_sent(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error nobody foresaw is one line for the client, and for the log where it happened; its words stay out of both."""
+    async with opened() as space:
+        async def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("canary")
+
+        monkeypatch.setattr(space, "resolve", broken)
+        async with Client(door_of(space, engine_of("asyncio", cpu_bound=False), Options())) as client:
+            said = await refused(client, "memgang_get", ref="canary")
+
+    assert "a mistake of the server" in said and "canary" not in said
+    assert "RuntimeError at" in caplog.text and "canary" not in caplog.text

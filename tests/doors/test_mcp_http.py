@@ -98,9 +98,11 @@ def test_host_and_origin_are_checked(space_name: str, headers: dict[str, str], s
     """A page of another origin, or a name that leads here by rebinding, gets nothing; what was allowed by option does."""
     server = Running(space_name, "--origin", "https://app.example", "--served-as", "memory.lan")
 
-    answer = ask(server.url, **{name: value.replace("{port}", str(server.port)) for name, value in headers.items()})
+    meant = {name: value.replace("{port}", str(server.port)) for name, value in headers.items()}
 
-    assert answer.status_code == status
+    assert ask(server.url, **meant).status_code == status
+    if status == 421:  # and nothing beside the door answers either
+        assert ask(server.url.replace("/mcp", "/other"), **meant).status_code == 421
     server.end()
 
 
@@ -165,3 +167,13 @@ def test_a_taken_port_is_told_in_one_line(space_name: str) -> None:
 
     assert done.returncode == 1
     assert re.fullmatch(r"memgang: cannot listen at 127.0.0.1:\d+: .*\n", done.stderr)
+
+
+def test_options_of_http_without_it_are_refused(tmp_path: Path) -> None:
+    """Whoever names a token or a port and forgets --http is not served without them."""
+    given = {"--token-file": str(tmp_path / "t"), "--port": "1", "--host": "::1", "--origin": "http://a", "--served-as": "a"}
+    for options in given.items():
+        done = subprocess.run([sys.executable, "-m", "memgang", "mcp", *options], capture_output=True, text=True, timeout=60,
+                              stdin=subprocess.DEVNULL)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "are for --http" in done.stderr

@@ -25,6 +25,7 @@ class Site(BaseHTTPRequestHandler):
     asked: list[str] = []
     hosts: list[str] = []
     inside = ""
+    gate = threading.Event()
 
     def log_message(self, *args: object) -> None:
         """Stay quiet."""
@@ -66,6 +67,9 @@ class Site(BaseHTTPRequestHandler):
                     self.wfile.write(bytes(1 << 20))
             except OSError:
                 pass  # the reader has hung up, as it should
+        elif self.path == "/gated":
+            Site.gate.wait(60)
+            self._send(200, "text/html; charset=utf-8", PAGE)
         elif self.path == "/inside":
             self._send(302, "text/plain", b"", Location=Site.inside)
         elif self.path == "/file":

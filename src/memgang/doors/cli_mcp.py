@@ -11,11 +11,13 @@ import typer
 from memgang.doors.options import AgentName, SpaceName
 from memgang.errors import ConfigError
 
+HOST, PORT = "127.0.0.1", 8321
+
 
 def mcp(
     http: Annotated[bool, typer.Option("--http", help="Serve many clients over HTTP instead of one over standard input.")] = False,
-    host: Annotated[str, typer.Option(help="HTTP: the address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP: the port; 0 takes a free one and says which.")] = 8321,
+    host: Annotated[str, typer.Option(help="HTTP: the address to listen at.")] = HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP: the port; 0 takes a free one and says which.")] = PORT,
     token_file: Annotated[Path | None, typer.Option(
         help="HTTP: a file with the token that every request must show; needed for any address but loopback.")] = None,
     served_as: Annotated[list[str] | None, typer.Option(help="HTTP: a name clients reach it by, beside loopback.")] = None,
@@ -29,6 +31,8 @@ def mcp(
     space: SpaceName = None, agent: AgentName = None,
 ) -> None:
     """Serve the space to MCP clients (Claude Code, Cursor, VS Code ...): see docs/mcp.md. Needs memgang[mcp]."""
+    if not http and (host != HOST or port != PORT or token_file or served_as or origin):
+        raise ConfigError("--host, --port, --token-file, --served-as and --origin are for --http")
     try:
         from memgang.doors.mcp import serving
     except ModuleNotFoundError as error:
