@@ -93,7 +93,8 @@ who may reach the server share its rights, and spaces are apart by name, not by 
 - **`--graph`** adds the nine tools of the official memory server (`create_entities`, `create_relations`, `add_observations`,
   `delete_entities`, `delete_observations`, `delete_relations`, `read_graph`, `search_nodes`, `open_nodes`), with the same arguments and
   results, so prompts written for it go on working; and clients that write at the same time lose nothing.
-- **Files and pages** are read once for all, and again when they have changed (PDF and HTML as their text).
+- **Files and pages** are read once for all, and again when they have changed (PDF and HTML as their text). Addresses are judged at
+  each redirect, and the one that was judged is the one that is asked; so no proxy of the environment is used.
 """
 
 
