@@ -23,6 +23,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, Implementation, Tool
 from tests.gates import until
+from tests.readers.conftest import pdf
 from tests.readers.test_web import Site, site  # noqa: F401  # a fixture: a web server of our own
 
 import memgang
@@ -301,6 +302,21 @@ async def test_a_file_is_read_once_and_again_when_it_has_changed(
     async with opened() as space:
         computed = [event async for event in space.events() if event.call_kind == "tool" and event.raw == "committed"]
     assert len(computed) == 2
+
+
+async def test_a_pdf_is_read_as_its_text(server: Server, tmp_path: Path) -> None:
+    """What is no text is parsed in a worker process; what nobody can read is told, not thrown."""
+    inside = tmp_path / "open"
+    lines = [(72, 700 - 20 * n, 11, f"The inspection of span {n} found no rust on its bearings.") for n in range(5)]
+    (inside / "report.pdf").write_bytes(pdf([lines]))
+    (inside / "odd.bin").write_bytes(bytes(range(256)) * 10)
+    (inside / "broken.pdf").write_bytes(b"%PDF-1.4 nonsense")
+    (inside / "cut.txt").write_bytes(b"x" * 8191 + "ñ".encode())  # a character on the border of what is looked at first
+    async with server.client("stdio") as client:
+        assert "span 3 found no rust" in (await ask(client, "memgang_read_file", path="report.pdf"))["value"]
+        assert (await ask(client, "memgang_read_file", path="cut.txt"))["bytes"] == 8193
+        for path in ("odd.bin", "broken.pdf"):
+            assert "cannot read" in await refused(client, "memgang_read_file", path=path)
 
 
 async def test_private_addresses_are_refused(server: Server, site: str) -> None:  # noqa: F811

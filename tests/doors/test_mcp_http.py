@@ -100,10 +100,12 @@ def test_host_and_origin_are_checked(space_name: str, headers: dict[str, str], s
 
     meant = {name: value.replace("{port}", str(server.port)) for name, value in headers.items()}
 
-    assert ask(server.url, **meant).status_code == status
-    if status == 421:  # and nothing beside the door answers either
-        assert ask(server.url.replace("/mcp", "/other"), **meant).status_code == 421
-    server.end()
+    try:
+        assert ask(server.url, **meant).status_code == status
+        if status == 421:  # and nothing beside the door answers either
+            assert ask(server.url.replace("/mcp", "/other"), **meant).status_code == 421
+    finally:
+        server.end()
 
 
 def test_odd_requests_get_an_answer_below_500(running: Running) -> None:
