@@ -76,11 +76,11 @@ class Looks:
         """The value, or None: make it and `settle`. Blocks. Raises StoreUnavailable where ``fail="closed"``."""
         return self.bridge.wait(self._look(call, threading.get_ident(), tags))
 
-    async def alook(self, call: Call, tags: Sequence[str] = ()) -> bytes | None:
-        """As `look`, awaited. When the task that asks ends without a value, its claims are given up at once."""
+    async def alook(self, call: Call, tags: Sequence[str] = (), *, tied: bool = True) -> bytes | None:
+        """As `look`, awaited. Where it is ``tied``, and the task that asks ends without a value, its claims are given up at once."""
         asker = asyncio.current_task()
         found = await self.bridge.here(self._look(call, asker, tags))
-        if found is None and asker is not None and asker not in self._tied:
+        if tied and found is None and asker is not None and asker not in self._tied:
             self._tied.add(asker)
             asker.add_done_callback(self._asker_ended)
         return found
@@ -95,9 +95,9 @@ class Looks:
         """As `settle`, awaited."""
         await self.bridge.here(self._settle(call, value, ttl_s, usage, tags))
 
-    def leads(self, call: Call) -> bool:
-        """Whether somebody of this process has claimed it here and is at it."""
-        return self.bridge.space.key(call) in self._leads
+    def leave(self, call: Call) -> None:
+        """There is no value to keep: give up the claim that was had on the call here, if any."""
+        self.bridge.loop.call_soon_threadsafe(self._end, self.bridge.space.key(call))
 
     async def clear(self, tag: str = "") -> None:
         """Forget all that is kept under this tag, or all of the cache; to be run on the bridge."""

@@ -6,7 +6,7 @@ that ask for it wait.
 
 It asks again whenever a node that runs calls a task, for that task and for all that run in its step. To wait then for
 what the same step is at could be to wait for oneself, and LangGraph would add the writes of a node twice if they came by
-both ways. So inside a node nothing is waited for that this cache has reported missing; the price is that equal tasks of
+both ways. So inside a node nothing is waited for that this cache looks for or has reported missing; the price is that equal tasks of
 one step all run. Wrap what they do in `Space.once` or use `MemGangLLMCache`, and they share too.
 """
 
@@ -35,8 +35,8 @@ class MemGangCache(BaseCache[ValueT]):
     """A `BaseCache` that all processes share, and whose misses are claimed. Safe from many threads, tasks and processes.
 
     Of those who ask for a key at once the first gets nothing and leads. The others wait for its `set`, at most
-    ``wait_s`` seconds, then they compute it too. If the leader's run ends without it they go on at once (a run that
-    blocks: after ``wait_s``), if its process dies after the space's lease.
+    ``wait_s`` seconds, then they compute it too. If the leader's run ends without it they go on at once (where it was a
+    run that blocks, or a task called by a node: after ``wait_s``), if its process dies after the space's lease.
 
     An entry is used as long as LangGraph's ``ttl`` says and kept no longer than ours. An entry that cannot be kept, for
     want of room or server, is lost without an error.
@@ -53,7 +53,7 @@ class MemGangCache(BaseCache[ValueT]):
         super().__init__(serde=serde)
         self._looks = Looks(space, wait_s=wait_s, ttl=ttl, tag=TAG)
         self._wait_s = wait_s
-        self._missing: dict[FullKey, float] = {}  # reported missing -> until when its value is expected
+        self._missing: dict[FullKey, float] = {}  # looked for, or reported missing -> until when a value is expected
 
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, ValueT]:
         """See `aget`; blocks."""
@@ -65,8 +65,10 @@ class MemGangCache(BaseCache[ValueT]):
     async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, ValueT]:
         """The values that are there, or that somebody was at and has brought; what is missing is claimed for the caller."""
         found: dict[FullKey, ValueT] = {}
+        # Inside a node it is a short-lived task of LangGraph's that asks, and ends when the work begins.
+        tied = not _inside_a_node()
         for key in self._worth_a_look(keys):
-            self._found(found, key, await self._looks.alook(_call(key), _tags(key)))
+            self._found(found, key, await self._looks.alook(_call(key), _tags(key), tied=tied))
         return found
 
     def set(self, pairs: Mapping[FullKey, tuple[ValueT, int | None]]) -> None:
@@ -95,25 +97,24 @@ class MemGangCache(BaseCache[ValueT]):
 
     def _worth_a_look(self, keys: Sequence[FullKey]) -> list[FullKey]:
         """In one order for all graphs: of two that ask for the same two keys, none waits for what the other cannot begin."""
-        plain = sorted({_plain(key) for key in keys})
-        if not _inside_a_node():
-            return plain
-        now = time.monotonic()
-        return [key for key in plain if self._missing.get(key, now) <= now]
-
-    def _found(self, found: dict[FullKey, ValueT], key: FullKey, body: bytes | None) -> None:
-        if body is not None:
-            try:
-                _, _, kind, payload = msgspec.msgpack.decode(body, type=tuple[list[str], str, str, bytes])
-            except msgspec.MsgspecError:
-                pass  # not written by us: as good as nothing
-            else:
-                found[key] = self.serde.loads_typed((kind, payload))
-                return
-        now = time.monotonic()
+        plain, now = sorted({_plain(key) for key in keys}), time.monotonic()
+        if _inside_a_node():
+            plain = [key for key in plain if self._missing.get(key, now) <= now]
         for old in [old for old, until in self._missing.copy().items() if until <= now]:
             self._missing.pop(old, None)  # its node has failed, or has taken longer than anybody waits
-        self._missing[key] = now + self._wait_s
+        # From here on, not from the answer on: a step may ask for the same again before it is there.
+        self._missing |= dict.fromkeys(plain, now + self._wait_s)
+        return plain
+
+    def _found(self, found: dict[FullKey, ValueT], key: FullKey, body: bytes | None) -> None:
+        if body is None:
+            return
+        try:
+            _, _, kind, payload = msgspec.msgpack.decode(body, type=tuple[list[str], str, str, bytes])
+        except msgspec.MsgspecError:
+            return  # not written by us: as good as nothing
+        found[key] = self.serde.loads_typed((kind, payload))
+        self._missing.pop(key, None)
 
     def _packed(self, key: FullKey, value: Any) -> bytes:
         # With its key, so that equal values of two nodes are two objects: one can be cleared without the other.

@@ -134,12 +134,12 @@ class MemGangStore(BaseStore):
         return Item(**kept.shown())
 
     async def _look(self, name: str) -> tuple[_Kept | None, NameVersion | None]:
-        """What the name points at, None where there is nothing (any more); and the version to expect."""
+        """What the name points at, None where it has expired; and the version to expect, None where the name is free."""
         space, before = self._bridge.space, None
         while True:
             now = await space.version(name)
             if now is None or now.ref is None:
-                return None, now
+                return None, None
             try:
                 return _kept(now.ref, await space.get(now.ref)), now
             except UnknownReference:
@@ -171,7 +171,7 @@ class MemGangStore(BaseStore):
             return _kept(ref, await self._bridge.space.get(ref))
         except UnknownReference:
             kept, now = await self._look(name)
-            if kept is None and now is not None and now.ref is not None:
+            if kept is None and now is not None:
                 await self._take_away(now)
             return kept
 
@@ -197,7 +197,7 @@ class MemGangStore(BaseStore):
         space, name = self._bridge.space, packed(self._root, (*op.namespace, op.key))
         for _ in range(TRIES):
             old, now = await self._look(name)
-            if op.value is None and (now is None or now.ref is None):
+            if op.value is None and now is None:
                 return
             ref = await self._put(_record(op, old)) if op.value is not None else None
             try:
