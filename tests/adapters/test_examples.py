@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {
+    "openai_wrapped.py": ("openai", ["16 answers, all the same", "sent to the provider: 1"], ["sent to the provider: 0"]),
     "langgraph_shared.py": ("langgraph", ["calls of the model: 1", "the summary is computed"], ["calls of the model: 0", "['Why?']"]),
 }
 

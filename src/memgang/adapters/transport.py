@@ -233,7 +233,8 @@ class RecallingAsync(httpx2.AsyncBaseTransport):
         return httpx2.Response(status, headers=headers, content=whole, request=request)
 
     async def aclose(self) -> None:
-        """The HTTP client belongs to who made it."""
+        """Closes the HTTP client, as closing a copy of the SDK's client does."""
+        await self._inner.aclose()
 
 
 class Recalling(httpx2.BaseTransport):
@@ -267,7 +268,8 @@ class Recalling(httpx2.BaseTransport):
         return httpx2.Response(status, headers=headers, content=whole, request=request)
 
     def close(self) -> None:
-        """The HTTP client belongs to who made it."""
+        """Closes the HTTP client, as closing a copy of the SDK's client does."""
+        self._inner.close()
 
 
 def _again(request: httpx2.Request) -> httpx2.Request:
