@@ -69,3 +69,20 @@ async def test_an_argument_to_ignore_that_is_none_is_told_at_once(space: memgang
     """By name, where the tool is made."""
     with pytest.raises(ConfigError, match="no argument tracer"):
         memgang.tool(space, ignored_arg_names="tracer")(lambda trace: trace)
+
+
+async def test_a_gang_makes_tools_of_its_space(space: memgang.Space) -> None:
+    """With marks and without; what is not remembered runs again."""
+    gang, ran = memgang.Gang(space), list[int]()
+
+    @gang.tool
+    def look(x: int) -> int:
+        ran.append(x)
+        return x
+
+    @gang.tool(read_only=True, idempotent=True)
+    def read(x: int) -> int:
+        ran.append(-x)
+        return x
+
+    assert [await call for call in (look(1), look(1), read(1), read(1))] == [1] * 4 and ran == [1, 1, -1]
