@@ -218,6 +218,26 @@ async def test_the_caller_may_ask_anew_or_for_itself_alone(space: memgang.Space,
     assert ids == ["chat-1", "chat-2", "chat-1", "chat-3", "chat-3"]
 
 
+async def test_a_stream_that_must_not_be_stored_passes_through(space: memgang.Space, provider: Provider) -> None:
+    """It is neither given to others nor taken from them."""
+    client = awaited(provider, space)
+    for headers in ({"cache-control": "no-store"}, {"cache-control": "no-cache"}, {}, {"cache-control": "no-store"}):
+        assert await text_of(await client.chat.completions.create(**ASK, stream=True, extra_headers=headers)) == "HELLO"
+    assert len(provider.asked) == 4 and len((await space.find()).objects) == 1
+
+
+async def test_who_waits_for_another_does_so_within_its_own_time(space: memgang.Space, provider: Provider, opened: Any) -> None:
+    """The SDK's error for it; the one who asked first is given its answer all the same."""
+    async with opened() as other:
+        provider.gate.clear()
+        first = asyncio.create_task(awaited(provider, space).chat.completions.create(**ASK))
+        assert await asyncio.to_thread(provider.reached.wait, 30)
+        with pytest.raises(openai.APITimeoutError):
+            await awaited(provider, other).with_options(timeout=0.2).chat.completions.create(**ASK)
+        provider.gate.set()
+        assert (await first).choices[0].finish_reason == "stop" and len(provider.asked) == 1
+
+
 async def test_a_named_agent_that_asks_again_is_given_another_sample(space: memgang.Space, provider: Provider) -> None:
     """Its i-th ask shares the i-th answer of others; with a temperature of 0 all asks share one."""
     client = awaited(provider, space)

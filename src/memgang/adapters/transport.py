@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
@@ -23,6 +23,8 @@ from memgang.llms.openai import retry_after_s
 from memgang.model import Usage, current_work
 from memgang.recall import Mode
 from memgang.streaming import Stream
+
+T = TypeVar("T")
 
 Answer = tuple[dict[str, str], bytes]  # headers and body of an answer that is whole
 Send = Callable[[httpx2.Request], Awaitable[httpx2.Response]]  # the response has its stream still to be read
@@ -46,7 +48,9 @@ class Exchanges:
 
     def asked(self, request: httpx2.Request) -> Asked | None:
         """What is asked, if its answer can be shared."""
-        return asked(request.method, str(request.url.copy_with(userinfo=b"")), request.headers, request.content)
+        found = asked(request.method, str(request.url.copy_with(userinfo=b"")), request.headers, request.content)
+        # A stream is shared or it is nobody else's: there is no way to compute one anew for all.
+        return None if found is not None and found.streams and _mode(request) != "share" else found
 
     async def plain(self, asked: Asked, request: httpx2.Request, send: Send, pieces: Pieces) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body. Raises what the HTTP client raises."""
@@ -103,6 +107,16 @@ class Exchanges:
         if usage is None:
             raise _Refused(asked.model, "transient" if begun else "caller", status, body, headers)
         _spend(usage)
+
+
+async def _within(request: httpx2.Request, work: Coroutine[Any, Any, T]) -> T:
+    """The outcome of the work within the caller's own time to read, also where another is at it. The work goes on for others."""
+    limit_s = (request.extensions.get("timeout") or {}).get("read")
+    try:
+        async with asyncio.timeout(limit_s):
+            return await work
+    except TimeoutError as error:
+        raise httpx2.ReadTimeout(f"no answer within {limit_s} s", request=request) from error
 
 
 def _mode(request: httpx2.Request) -> Mode:
@@ -227,9 +241,9 @@ class RecallingAsync(httpx2.AsyncBaseTransport):
                 await at_home(response.aclose())
 
         if wanted.streams:
-            status, headers, body = await bridge.here(exchanges.streamed(wanted, request, send, pieces))
+            status, headers, body = await bridge.here(_within(request, exchanges.streamed(wanted, request, send, pieces)))
             return httpx2.Response(status, headers=headers, stream=_AsyncBody(bridge, body), request=request)
-        status, headers, whole = await bridge.here(exchanges.plain(wanted, request, send, pieces))
+        status, headers, whole = await bridge.here(_within(request, exchanges.plain(wanted, request, send, pieces)))
         return httpx2.Response(status, headers=headers, content=whole, request=request)
 
     async def aclose(self) -> None:
@@ -262,9 +276,9 @@ class Recalling(httpx2.BaseTransport):
                 await asyncio.to_thread(response.close)
 
         if wanted.streams:
-            status, headers, body = bridge.wait(exchanges.streamed(wanted, request, send, pieces))
+            status, headers, body = bridge.wait(_within(request, exchanges.streamed(wanted, request, send, pieces)))
             return httpx2.Response(status, headers=headers, stream=_Body(bridge, body), request=request)
-        status, headers, whole = bridge.wait(exchanges.plain(wanted, request, send, pieces))
+        status, headers, whole = bridge.wait(_within(request, exchanges.plain(wanted, request, send, pieces)))
         return httpx2.Response(status, headers=headers, content=whole, request=request)
 
     def close(self) -> None:

@@ -29,8 +29,8 @@ def wrap(client: Client, space: Space | BlockingSpace | None = None, *, ttl: TTL
     who wait, one that concerns the caller alone (key, quota) to nobody else.
 
     Where the model samples (no seed, a temperature other than 0) the i-th ask of one named agent within a run shares
-    the i-th answer; who has no name shares one. A request with ``Cache-Control: no-cache`` computes anew, one with ``no-store`` for
-    itself alone (not for streams).
+    the i-th answer; who has no name shares one. A request with ``Cache-Control: no-cache`` computes anew, one with
+    ``no-store`` for itself alone; a stream with either passes through. The SDK's time-outs hold for who waits for another, too.
 
     Raises:
         ConfigError: it is no such client, or its HTTP client is one that this SDK keeps for old programs only.
@@ -42,7 +42,10 @@ def wrap(client: Client, space: Space | BlockingSpace | None = None, *, ttl: TTL
         raise ConfigError(f"a client of the openai or anthropic package is needed, not {package}.{type(client).__name__}")
     if ttl != "default":
         parse_ttl(ttl)
-    import httpx2  # comes with both packages
+    try:
+        import httpx2  # comes with both packages
+    except ImportError as error:
+        raise ConfigError("this SDK is too old to be wrapped: pip install 'memgang[openai]' or 'memgang[anthropic]'") from error
 
     from memgang.adapters.transport import Exchanges, Recalling, RecallingAsync
 
