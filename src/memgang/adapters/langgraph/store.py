@@ -68,7 +68,8 @@ class MemGangStore(BaseStore):
 
     It does what LangGraph documents; where that leaves a choice: a search gives what was written last first, what has
     expired is never given, the reads of a batch see what was there before its writes, values are JSON (a tuple comes
-    back as a list). There is no search by meaning: ``query`` and ``index`` are passed over, and no score is given.
+    back as a list, keys in alphabetical order). There is no search by meaning: ``query`` and ``index`` are passed over, and
+    no score is given.
     """
 
     supports_ttl = True
