@@ -32,6 +32,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "agents asking files",
         "gang",
         "jobs",
+        "adapters",
         "memgang",  # the public names, in __init__.py
         "doors",
         "__main__",

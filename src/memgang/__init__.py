@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memgang.adapters.wrapping import wrap
     from memgang.blocking import BlockingSpace, connect
     from memgang.errors import MemGangError
     from memgang.gang import Gang
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockingSpace", "Call", "Completion", "Event", "Gang", "Limits", "MemGangError", "MemoryObject", "Prompt", "Ref", "Settings",
-    "Space", "Tool", "Usage", "connect", "open", "tool",
+    "Space", "Tool", "Usage", "connect", "open", "tool", "wrap",
 ]
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ _HOMES = {
     "BlockingSpace": "blocking", "connect": "blocking", "MemGangError": "errors", "Gang": "gang", "Settings": "settings",
     "Limits": "limits",
     "Space": "space", "open": "space", "Tool": "tools", "tool": "tools",
+    "wrap": "adapters.wrapping",
 } | dict.fromkeys(("Call", "Completion", "Event", "MemoryObject", "Prompt", "Ref", "Usage"), "model")
 
 

@@ -50,6 +50,16 @@ class BlockingSpace:
     def __init__(self, space: Space, loop: asyncio.AbstractEventLoop) -> None:
         self._space, self._loop = space, loop
 
+    @property
+    def awaited(self) -> Space:
+        """The space behind it, for code that has work of its own to run on `loop`. Its verbs are awaited there and nowhere else."""
+        return self._space
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop on which the space lives, in a thread of its own."""
+        return self._loop
+
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             inside = asyncio.get_running_loop() is self._loop

@@ -35,6 +35,7 @@ from memgang.reading import Reading, read_all
 from memgang.savings import Savings, fold
 from memgang.settings import Price
 from memgang.space import TTL, Space
+from memgang.tools import tool
 
 OnError = Literal["skip", "raise"]
 
@@ -126,6 +127,11 @@ class Gang:
         return model_key(self.model)
 
     # ── agents and the model ──────────────────────────────────────────────────────────────────
+
+    def tool(self, function: Callable[..., Any] | None = None, /, **marks: Any) -> Any:
+        """Decorator: a `Tool` of this gang's space, with or without marks; see `memgang.Tool` for what they mean."""
+        made = tool(self.space, **marks)
+        return made if function is None else made(function)
 
     @overload
     def agent(self, function: Callable[..., Any], /) -> Agent: ...

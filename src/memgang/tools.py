@@ -18,8 +18,9 @@ from typing import Any, get_type_hints
 
 from memgang import readers
 from memgang.canonical import argument
+from memgang.errors import ConfigError
 from memgang.model import Call
-from memgang.recall import Recalled
+from memgang.recall import Mode, Recalled
 from memgang.space import TTL, Space
 from memgang.versions import version_of
 
@@ -34,17 +35,38 @@ class Tool:
     ``reads`` names the files and URLs the answer depends on (one, or several), or is a function of the same arguments that does;
     ``()`` says it depends on its arguments alone, None that nobody knows. ``max_age_s`` is how long a URL is believed
     without asking its server. Plain functions run in a thread.
+
+    The names other frameworks use for what a tool is are understood too, the first that applies:
+
+    1. ``cacheable``: True remembers it (without ``reads``: by its arguments alone), False runs it for each who calls it.
+    2. ``destructive`` or ``volatile``: it runs for each who calls it, and nobody is given another's answer.
+    3. ``read_only`` and ``idempotent``, both: remembered as with ``cacheable=True``.
+    4. none of these: as ``reads`` says.
+
+    ``ignored_arg_names`` are arguments that do not change the answer (a trace id, a progress bar): calls that differ in
+    nothing else are one call, whose tool is given those of the first.
     """
 
     def __init__(
         self, space: Space, function: Callable[..., Any], *, reads: Reads = None, ttl: TTL | int = "default",
         max_age_s: float = 0.0, deps: Sequence[Any] = (), version: str | None = None, name: str | None = None,
+        cacheable: bool | None = None, volatile: bool = False, destructive: bool = False, read_only: bool = False,
+        idempotent: bool = False, ignored_arg_names: Sequence[str] = (),
     ) -> None:
+        """Raises ConfigError where an ignored argument is none of the function's."""
         functools.update_wrapper(self, function)
         self.function, self.name = function, name or f"{function.__module__}:{function.__qualname__}"
         self.version = version if version is not None else version_of(function, deps)
         self._space, self._reads, self._ttl, self._max_age_s = space, reads, ttl, max_age_s
         self._signature = inspect.signature(function)
+        self._ignored = frozenset([ignored_arg_names] if isinstance(ignored_arg_names, str) else ignored_arg_names)
+        if unknown := sorted(self._ignored - set(self._signature.parameters)):
+            raise ConfigError(f"tool {self.name} has no argument {', '.join(unknown)} to ignore")
+        remembered = cacheable if cacheable is not None else (
+            False if destructive or volatile else True if read_only and idempotent else None)
+        self._mode: Mode = "private" if remembered is False else "share"
+        if remembered and reads is None:
+            self._reads = ()
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The tool's answer. Raises what `recall` raises."""
@@ -59,7 +81,7 @@ class Tool:
         """
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        call = Call("tool", self.name, self.version, {n: argument(v) for n, v in bound.arguments.items()})
+        call = Call("tool", self.name, self.version, {n: argument(v) for n, v in bound.arguments.items() if n not in self._ignored})
         sources = self._sources(args, kwargs)
         validator = b""
 
@@ -80,7 +102,7 @@ class Tool:
         pure = sources is not None and not sources
         return await self._space.recall(
             call, compute, ttl=self._ttl, check=None if pure else check, validate=None if pure else lambda: validator,
-            negative_ttl=None if pure else AT_ONCE_S)
+            negative_ttl=None if pure else AT_ONCE_S, mode=self._mode)
 
     def _sources(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str] | None:
         if self._reads is None:
@@ -100,10 +122,13 @@ class Tool:
 
 def tool(
     space: Space, *, reads: Reads = None, ttl: TTL | int = "default", max_age_s: float = 0.0, deps: Sequence[Any] = (),
-    version: str | None = None, name: str | None = None,
+    version: str | None = None, name: str | None = None, cacheable: bool | None = None, volatile: bool = False,
+    destructive: bool = False, read_only: bool = False, idempotent: bool = False, ignored_arg_names: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Tool]:
     """Decorator: make a `Tool` of a function; see there for what the arguments mean."""
     def made(function: Callable[..., Any]) -> Tool:
-        return Tool(space, function, reads=reads, ttl=ttl, max_age_s=max_age_s, deps=deps, version=version, name=name)
+        return Tool(space, function, reads=reads, ttl=ttl, max_age_s=max_age_s, deps=deps, version=version, name=name,
+                    cacheable=cacheable, volatile=volatile, destructive=destructive, read_only=read_only,
+                    idempotent=idempotent, ignored_arg_names=ignored_arg_names)
 
     return made

@@ -1,0 +1,64 @@
+"""One space for the two halves of a library's interface: methods that are awaited, and methods that block.
+
+Libraries call both from wherever they like. A space lives on one event loop; this brings the work there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from memgang.blocking import BlockingSpace
+from memgang.errors import ConfigError
+from memgang.space import Space
+
+T = TypeVar("T")
+
+
+class Bridge:
+    """The way to a space from any thread and any event loop. Lives as long as the space, which it does not close."""
+
+    def __init__(self, space: Space | BlockingSpace) -> None:
+        """``space``: that of `memgang.connect`, which serves both halves anywhere; or an open one, in its own event loop.
+
+        Raises:
+            ConfigError: it is neither, or an open `Space` is given outside its event loop.
+        """
+        if isinstance(space, BlockingSpace):
+            self.space, self.loop = space.awaited, space.loop
+        elif isinstance(space, Space):
+            try:
+                self.space, self.loop = space, asyncio.get_running_loop()
+            except RuntimeError:
+                raise ConfigError("make it inside `async with memgang.open() as space`, or give it a space of "
+                                  "memgang.connect(), which serves code with and without an event loop") from None
+        else:
+            raise ConfigError(f"a space of memgang.connect() or memgang.open() is needed, not {type(space).__name__}")
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """The outcome of the work, waited for in the caller's thread.
+
+        Raises:
+            ConfigError: the caller's thread is the one that would have to do it.
+        """
+        try:
+            inside = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            inside = False
+        if inside:
+            work.close()
+            raise ConfigError("a method that blocks was called in the event loop of its own space: await its other form "
+                              "(aget for get, ainvoke for invoke), or give it a space of memgang.connect()")
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C while waiting must not leave the work behind
+            raise
+
+    async def here(self, work: Coroutine[Any, Any, T]) -> T:
+        """The outcome of the work, awaited in the caller's event loop, whichever that is."""
+        if asyncio.get_running_loop() is self.loop:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))

@@ -1,0 +1,145 @@
+"""A provider of models on a port of its own: OpenAI's and Anthropic's interfaces, as far as their SDKs ask for them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+TOOLS = [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}]
+
+
+class Provider:
+    """Answers in capitals and counts. Answers wait while it is ``gated``; a stream stops after its first part then.
+
+    ``fails`` is a list of what its next answers are instead: a status, "cut" (a stream without its end), or "garbage".
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.fails: list[int | str] = []
+        self.reached, self.gate = threading.Event(), threading.Event()
+        self.gate.set()
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                provider.asked.append({"path": self.path})
+                self.answer(200, b'{"object": "list", "data": []}')
+
+            def do_POST(self) -> None:
+                said = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                provider.asked.append({"path": self.path, **said})
+                wrong = provider.fails.pop(0) if provider.fails else None
+                provider.reached.set()
+                parts = list(provider.parts(self.path, said, wrong))
+                if said.get("stream") and not isinstance(wrong, int):
+                    self.send_response(200)
+                    self.send_header("content-type", "text/event-stream")
+                    self.send_header("transfer-encoding", "chunked")
+                    self.end_headers()
+                    for part in parts:
+                        self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                        self.wfile.flush()
+                        assert provider.gate.wait(30)
+                    self.wfile.write(b"0\r\n\r\n")
+                    return
+                assert provider.gate.wait(30)
+                self.answer(wrong if isinstance(wrong, int) else 200, parts[0])
+
+            def answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        """Stop."""
+        self.gate.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def parts(self, path: str, said: dict[str, Any], wrong: int | str | None) -> Iterator[bytes]:
+        """The answer: one part, or the events of a stream."""
+        if isinstance(wrong, int):
+            yield json.dumps({"error": {"message": f"no: {wrong}", "type": "oops", "code": None}}).encode()
+        elif wrong == "garbage":
+            yield b'{"choices": []}'
+        elif path.endswith("/chat/completions"):
+            yield from self._chat(said, wrong)
+        elif path.endswith("/responses"):
+            yield from self._responses(said, wrong)
+        elif path.endswith("/messages"):
+            yield from self._messages(said)
+        else:
+            data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
+            yield json.dumps({"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 3, "total_tokens": 3}}).encode()
+
+    def _chat(self, said: dict[str, Any], wrong: int | str | None) -> Iterator[bytes]:
+        text = said["messages"][-1]["content"].upper()
+        usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "prompt_tokens_details": {"cached_tokens": 400}}
+        head = {"id": f"chat-{len(self.asked)}", "created": 1, "model": said["model"]}
+        if not said.get("stream"):
+            message = {"role": "assistant", "content": text} | ({"tool_calls": TOOLS} if said.get("tools") else {})
+            yield json.dumps(head | {"object": "chat.completion", "usage": usage, "choices": [
+                {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]}).encode()
+            return
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": text[:2]}, {"content": text[2:]}]
+        for delta, finish in [*((delta, None) for delta in deltas), ({}, "stop")]:
+            yield _event(head | {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+            if wrong == "cut" and delta:
+                return
+        yield _event(head | {"object": "chat.completion.chunk", "choices": [], "usage": usage})
+        yield b"data: [DONE]\n\n"
+
+    def _responses(self, said: dict[str, Any], wrong: int | str | None) -> Iterator[bytes]:
+        text = str(said["input"]).upper()
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": content}
+        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_tokens_details": {"cached_tokens": 0},
+                 "output_tokens_details": {"reasoning_tokens": 0}}
+        whole = {"id": "r", "object": "response", "created_at": 1, "model": said["model"], "status": "completed", "output": [message],
+                 "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": usage}
+        if not said.get("stream"):
+            yield json.dumps(whole).encode()
+            return
+        delta = {"type": "response.output_text.delta", "delta": text, "item_id": "m", "output_index": 0, "content_index": 0,
+                 "sequence_number": 1, "logprobs": []}
+        yield _event(delta, "response.output_text.delta")
+        if wrong != "cut":
+            yield _event({"type": "response.completed", "response": whole, "sequence_number": 2}, "response.completed")
+
+    def _messages(self, said: dict[str, Any]) -> Iterator[bytes]:
+        text = said["messages"][-1]["content"].upper()
+        usage = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 4}
+        whole = {"id": "msg", "type": "message", "role": "assistant", "model": said["model"], "stop_sequence": None}
+        if not said.get("stream"):
+            yield json.dumps(whole | {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "usage": usage}).encode()
+            return
+        begin = whole | {"content": [], "stop_reason": None, "usage": usage}
+        for event in (
+            {"type": "message_start", "message": begin},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}},
+            {"type": "message_stop"},
+        ):
+            yield _event(event, str(event["type"]))
+
+
+def _event(data: dict[str, Any], name: str = "") -> bytes:
+    return (f"event: {name}\n" if name else "").encode() + b"data: " + json.dumps(data).encode() + b"\n\n"

@@ -1,0 +1,296 @@
+"""The clients of the OpenAI and Anthropic SDK, wrapped: what they promise holds, and the provider is asked once."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("openai", reason="the OpenAI SDK is not installed: pip install 'memgang[openai]'")
+
+import openai
+
+import memgang
+from memgang.errors import ConfigError
+from memgang.savings import fold
+from tests.adapters.provider import Provider
+from tests.gates import raws, until
+
+# Without randomness: else each ask of a named agent, as the one of these spaces is, is for a sample of its own.
+ASK: dict[str, Any] = {"model": "gpt-5-mini", "temperature": 0, "messages": [{"role": "user", "content": "hello"}]}
+_made: list[Any] = []
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A provider of its own."""
+    found = Provider()
+    yield found
+    found.close()
+
+
+@pytest.fixture(autouse=True)
+async def clients_are_closed() -> AsyncIterator[None]:
+    """In the event loop they were used in."""
+    yield
+    while _made:
+        await _made.pop().close()
+
+
+def awaited(provider: Provider, space: Any, key: str = "sk-mine-12345678") -> Any:
+    """A wrapped client."""
+    _made.append(memgang.wrap(openai.AsyncOpenAI(api_key=key, base_url=provider.url + "/v1", max_retries=0), space))
+    return _made[-1]
+
+
+def plain(provider: Provider, space: Any) -> Any:
+    return memgang.wrap(openai.OpenAI(api_key="sk-mine-12345678", base_url=provider.url + "/v1", max_retries=0), space)
+
+
+async def text_of(stream: Any) -> str:
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+
+
+async def test_an_answer_is_the_providers_own_and_is_asked_for_once(space: memgang.Space, provider: Provider) -> None:
+    """Text, tool calls, usage and id, the SDK's own types; another question, model or tool is another call."""
+    client = awaited(provider, space)
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+    first = await client.chat.completions.create(**ASK, tools=tools)
+    second = await client.chat.completions.create(**ASK, tools=tools, user="somebody", metadata={"a": "b"})
+
+    assert second == first and isinstance(first, openai.types.chat.ChatCompletion)
+    assert first.choices[0].message.content == "HELLO" and first.choices[0].message.tool_calls[0].function.name == "look"
+    assert first.usage.prompt_tokens == 1000 and len(provider.asked) == 1
+    await client.chat.completions.create(**ASK)
+    await client.chat.completions.create(**ASK | {"model": "other"}, tools=tools)
+    assert len(provider.asked) == 3
+
+
+async def test_many_who_ask_at_once_ask_the_provider_once(space: memgang.Space, provider: Provider, opened: Any) -> None:
+    """Plain and streams, over two spaces of their own; the log knows the tokens to the last."""
+    async with opened() as other:
+        provider.gate.clear()
+        clients = [awaited(provider, one) for one in (space, other)]
+        asking = [asyncio.create_task(client.chat.completions.create(**ASK)) for client in clients for _ in range(10)]
+        assert await asyncio.to_thread(provider.reached.wait, 30)
+        await until(lambda: waits(space))
+        provider.gate.set()
+        answers = await asyncio.wait_for(asyncio.gather(*asking), 60)
+        await other.flush()
+
+    assert len(provider.asked) == 1 and all(answer == answers[0] for answer in answers)
+    await space.flush()
+    savings = fold([event async for event in space.events()])
+    savings.check()
+    assert (savings.physical.tokens_in, savings.physical.tokens_out, savings.physical.tokens_cached) == (1000, 100, 400)
+    assert savings.avoided_total.tokens_in == 19 * 1000 and savings.physical.micro_usd > 0
+
+
+async def waits(space: memgang.Space) -> bool:
+    await space.flush()
+    return "waits" in await raws(space)
+
+
+async def test_a_stream_is_followed_from_its_first_byte_and_live(space: memgang.Space, provider: Provider, opened: Any) -> None:
+    """Who comes late is given what there is before the end is there; chunks as the provider cut them; then from memory."""
+    provider.gate.clear()
+    options = {"stream_options": {"include_usage": True}, "stream": True}
+    async with opened() as other:
+        streams = [await asyncio.wait_for(awaited(provider, one).chat.completions.create(**ASK, **options), 60) for one in (space, other)]
+        firsts = [await asyncio.wait_for(anext(stream), 60) for stream in streams]
+        assert [first.choices[0].delta.content for first in firsts] == ["HE", "HE"]
+        provider.gate.set()
+        rests = [[chunk async for chunk in stream] for stream in streams]
+        again = [chunk async for chunk in await awaited(provider, other).chat.completions.create(**ASK, **options)]
+
+    assert rests[0] == rests[1] and again == [firsts[0], *rests[0]] and len(provider.asked) == 1
+    assert again[-1].usage.total_tokens == 1100
+    savings = fold([event async for event in space.events()])
+    assert savings.physical.tokens_in == 1000
+
+
+async def test_the_helpers_of_the_sdk_work_on_what_is_recalled(space: memgang.Space, provider: Provider) -> None:
+    """Raw responses, `stream`, the Responses interface plain and streamed, embeddings; the rest passes through."""
+    client = awaited(provider, space)
+    raw = [await client.chat.completions.with_raw_response.create(**ASK) for _ in range(2)]
+    assert [r.headers["x-memgang-cache"] for r in raw] == ["computed", "hit"] and raw[1].parse().choices[0].message.content == "HELLO"
+    for _ in range(2):
+        async with client.chat.completions.stream(**ASK) as stream:
+            assert (await stream.get_final_completion()).choices[0].message.content == "HELLO"
+        assert (await client.responses.create(model="m", input="hi", temperature=0)).output_text == "HI"
+        events = [event async for event in await client.responses.create(model="m", input="hi", temperature=0, stream=True)]
+        assert [event.type for event in events] == ["response.output_text.delta", "response.completed"]
+        assert (await client.embeddings.create(model="e", input="hi", encoding_format="float")).data[0].embedding == [0.5, 0.25]
+    assert len(provider.asked) == 5
+    await client.models.list()
+    await client.models.list()
+    assert len(provider.asked) == 7
+
+
+def test_a_client_that_blocks_does_the_same(blocking: memgang.BlockingSpace, provider: Provider) -> None:
+    """Plain, streamed, from threads."""
+    client = plain(provider, blocking)
+    for _ in range(2):
+        assert client.chat.completions.create(**ASK).choices[0].message.content == "HELLO"
+        with client.chat.completions.create(**ASK, stream=True) as stream:
+            assert [chunk.choices[0].delta.content for chunk in stream if chunk.choices] == ["HE", "LLO", None]
+    assert len(provider.asked) == 2
+
+
+async def test_an_awaited_client_may_use_the_space_of_plain_code(blocking: memgang.BlockingSpace, provider: Provider) -> None:
+    """Its HTTP stays in the event loop of its user."""
+    client = awaited(provider, blocking)
+    assert (await client.chat.completions.create(**ASK)).choices[0].message.content == "HELLO"
+    assert [await text_of(await client.chat.completions.create(**ASK, stream=True)) for _ in range(2)] == ["HELLO", "HELLO"]
+    assert len(provider.asked) == 2
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, "BadRequestError"), (401, "AuthenticationError"), (404, "NotFoundError")])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_is_the_sdks_own_error(space: memgang.Space, provider: Provider, status: int, error: str, stream: bool) -> None:
+    """With the provider's status and words; the next to ask the same, once it may be asked again, asks."""
+    provider.fails = [status]
+    with pytest.raises(getattr(openai, error), match=f"no: {status}"):
+        await awaited(provider, space).chat.completions.create(**ASK, stream=stream)
+    assert len(provider.asked) == 1
+
+
+async def test_a_wrong_request_is_told_to_all_and_a_wrong_key_to_its_owner_alone(
+    space: memgang.Space, provider: Provider, opened: Any
+) -> None:
+    """400: the one who waits is told so too, and nothing is sent again. 401: the one who waits sends its own."""
+    async with opened() as other:
+        for status, sent in ((400, 1), (401, 2)):
+            provider.fails, provider.asked = [status], []
+            ask = ASK | {"messages": [{"role": "user", "content": f"q{status}"}]}
+            first, second = await asyncio.gather(
+                *(awaited(provider, one).chat.completions.create(**ask) for one in (space, other)), return_exceptions=True)
+            failed = [got for got in (first, second) if isinstance(got, openai.APIStatusError)]
+            assert len(provider.asked) == sent and len(failed) == 3 - sent
+            assert all(got.status_code == status and "sk-mine" not in str(got) for got in failed)
+
+
+async def test_what_may_pass_is_tried_again_under_the_claim(space: memgang.Space, provider: Provider) -> None:
+    """A 500 and a broken connection: others wait meanwhile, and nobody sees it if it passes."""
+    provider.fails = [500, 503]
+    assert (await awaited(provider, space).chat.completions.create(**ASK)).choices[0].message.content == "HELLO"
+    assert len(provider.asked) == 3
+    provider.fails = [500] * 3
+    with pytest.raises(openai.InternalServerError):
+        await awaited(provider, space).chat.completions.create(**ASK | {"model": "down"})
+    assert len(provider.asked) == 6
+    provider.close()
+    with pytest.raises(openai.APIConnectionError):
+        await awaited(provider, space).chat.completions.create(**ASK | {"model": "away"})
+
+
+async def test_an_answer_that_is_not_whole_is_not_kept(space: memgang.Space, provider: Provider) -> None:
+    """No choices: who asked is given what came, the next one asks. A stream that is cut: another attempt goes on with it."""
+    client = awaited(provider, space)
+    provider.fails = ["garbage"]
+    assert (await client.chat.completions.create(**ASK)).choices == []
+    assert (await client.chat.completions.create(**ASK)).choices[0].message.content == "HELLO" and len(provider.asked) == 2
+    provider.fails = ["cut"]
+    streamed = await client.responses.create(model="m", input="hi", temperature=0, stream=True)
+    assert [event.type async for event in streamed] == ["response.output_text.delta", "response.completed"]
+    assert len(provider.asked) == 4
+
+
+async def test_a_stream_that_begins_again_otherwise_breaks_off(space: memgang.Space, provider: Provider) -> None:
+    """Ids of the second attempt differ: never a splice, an error; and nothing incomplete is replayed."""
+    client = awaited(provider, space)
+    provider.fails = ["cut"]
+    with pytest.raises((openai.APIError, openai.APIConnectionError)):
+        await text_of(await client.chat.completions.create(**ASK, stream=True))
+    assert await text_of(await client.chat.completions.create(**ASK, stream=True)) == "HELLO"
+
+
+async def test_the_caller_may_ask_anew_or_for_itself_alone(space: memgang.Space, provider: Provider) -> None:
+    """`Cache-Control` as people know it."""
+    client = awaited(provider, space)
+    ids = [(await client.chat.completions.create(**ASK, extra_headers=headers)).id
+           for headers in ({}, {"cache-control": "no-store"}, {}, {"cache-control": "no-cache"}, {})]
+    assert ids == ["chat-1", "chat-2", "chat-1", "chat-3", "chat-3"]
+
+
+async def test_a_stream_that_must_not_be_stored_passes_through(space: memgang.Space, provider: Provider) -> None:
+    """It is neither given to others nor taken from them."""
+    client = awaited(provider, space)
+    for headers in ({"cache-control": "no-store"}, {"cache-control": "no-cache"}, {}, {"cache-control": "no-store"}):
+        assert await text_of(await client.chat.completions.create(**ASK, stream=True, extra_headers=headers)) == "HELLO"
+    assert len(provider.asked) == 4 and len((await space.find()).objects) == 1
+
+
+async def test_who_waits_for_another_does_so_within_its_own_time(space: memgang.Space, provider: Provider, opened: Any) -> None:
+    """The SDK's error for it; the one who asked first is given its answer all the same."""
+    async with opened() as other:
+        provider.gate.clear()
+        first = asyncio.create_task(awaited(provider, space).chat.completions.create(**ASK))
+        assert await asyncio.to_thread(provider.reached.wait, 30)
+        with pytest.raises(openai.APITimeoutError):
+            await awaited(provider, other).with_options(timeout=0.2).chat.completions.create(**ASK)
+        provider.gate.set()
+        assert (await first).choices[0].finish_reason == "stop" and len(provider.asked) == 1
+
+
+async def test_a_named_agent_that_asks_again_is_given_another_sample(space: memgang.Space, provider: Provider) -> None:
+    """Its i-th ask shares the i-th answer of others; with a temperature of 0 all asks share one."""
+    client = awaited(provider, space)
+
+    async def ids(agent: str, **more: Any) -> list[str]:
+        with space.acting_as(agent=agent):
+            return [(await client.chat.completions.create(**ASK | more)).id for _ in range(2)]
+
+    assert await ids("one", temperature=1) == await ids("two", temperature=1) == ["chat-1", "chat-2"]
+    assert await ids("one") == await ids("two") == ["chat-3", "chat-3"]
+
+
+async def test_keys_are_nowhere_in_the_space(space: memgang.Space, provider: Provider) -> None:
+    """Not in what is kept, not in the log; and another key shares the answer, since the space is what is shared."""
+    await awaited(provider, space).chat.completions.create(**ASK)
+    await awaited(provider, space, "sk-other").chat.completions.create(**ASK)
+    assert len(provider.asked) == 1
+    kept = [await space.get(record.ref) for record in (await space.find()).objects]
+    assert not any(b"sk-mine" in bytes(value) for value in kept) and "sk-mine" not in str([e async for e in space.events()])
+
+
+ASKER = """
+import sys, openai, memgang
+with memgang.connect(space=sys.argv[1]) as space:
+    client = memgang.wrap(openai.OpenAI(api_key="k", base_url=sys.argv[2] + "/v1"), space)
+    ask = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    assert client.chat.completions.create(**ask).choices[0].message.content == "HELLO"
+"""
+
+
+async def test_processes_share_what_one_of_them_has_asked(space: memgang.Space, space_name: str, provider: Provider) -> None:
+    """Three of them, at once."""
+    processes = [subprocess.Popen([sys.executable, "-c", ASKER, space_name, provider.url], cwd=Path(__file__).parents[2]) for _ in range(3)]
+    assert [await asyncio.to_thread(process.wait, 120) for process in processes] == [0, 0, 0] and len(provider.asked) == 1
+
+
+async def test_a_client_of_anthropic_shares_too(space: memgang.Space, provider: Provider) -> None:
+    """Messages, plain and streamed; what was cached counts among the input."""
+    anthropic = pytest.importorskip("anthropic", reason="the Anthropic SDK is not installed: pip install anthropic")
+    client = memgang.wrap(anthropic.AsyncAnthropic(api_key="k", base_url=provider.url), space)
+    _made.append(client)
+    ask: dict[str, Any] = {"model": "claude", "max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
+    for agent in ("one", "two"):  # its models take no temperature: the first ask of each shares
+        with space.acting_as(agent=agent):
+            assert (await client.messages.create(**ask)).content[0].text == "HELLO"
+            async with client.messages.stream(**ask) as stream:
+                assert await stream.get_final_text() == "HELLO"
+    assert len(provider.asked) == 2
+    savings = fold([event async for event in space.events()])
+    assert savings.physical.tokens_in == 2 * 14 and savings.physical.tokens_cached == 2 * 4
+
+
+def test_what_is_no_client_is_refused() -> None:
+    """The message says what is wanted."""
+    with pytest.raises(ConfigError, match="openai or anthropic"):
+        memgang.wrap(object())
