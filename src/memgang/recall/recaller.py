@@ -53,6 +53,10 @@ class Recaller:
         self._occurrences = Occurrences()
         self._renewing: set[str] = set()
 
+    async def settle(self) -> None:
+        """Wait until nothing is under way here."""
+        await self._flights.settle()
+
     async def aclose(self) -> None:
         """Cancel the work that is led here and give its claims up, so that nobody waits for their leases."""
         await self._flights.aclose()
