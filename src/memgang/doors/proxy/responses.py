@@ -11,6 +11,8 @@ from memgang.model import Usage
 
 # An answer that was cut at the length that was asked for is whole: asked again, it would end there again.
 _WHOLE = ("completed", "incomplete")
+# An item of whose content nothing has come yet.
+_EMPTY: dict[str, dict[str, Any]] = {"message": {"content": []}, "function_call": {"arguments": ""}}
 
 
 class Responses:
@@ -77,7 +79,7 @@ class Responses:
             if not isinstance(item, dict):
                 continue
             at: dict[str, Any] = {"output_index": index, "item_id": item.get("id", "")}
-            empty: dict[str, Any] = {"message": {"content": []}, "function_call": {"arguments": ""}}.get(str(item.get("type")), {})
+            empty = _EMPTY.get(str(item.get("type")), {})
             say("response.output_item.added", output_index=index, item=item | empty | {"status": "in_progress"})
             if item.get("type") == "function_call":
                 say("response.function_call_arguments.delta", **at, delta=item.get("arguments", ""))

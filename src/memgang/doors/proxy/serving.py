@@ -16,6 +16,7 @@ from memgang.doors.proxy.recalling import Recaller
 from memgang.doors.proxy.upstream import Upstreams, read_upstreams
 from memgang.errors import ConfigError
 from memgang.settings import Settings
+from memgang.space import Space
 from memgang.store.tokens import Tokens
 
 GRACE_S = 30  # at the end: how long streams that are under way may take
@@ -54,7 +55,21 @@ def listen(place: Place) -> socket.socket:
         raise ConfigError(f"cannot listen on {place.host}:{place.port}: {why}") from error
 
 
-def serve(settings: Settings, upstreams: Sequence[str], place: Place, ready: Callable[[str, str], None]) -> None:
+async def proxy_of(space: Space, upstreams: Upstreams, place: Place) -> Proxy:
+    """The application for a space.
+
+    Raises:
+        ConfigError: the price file is none.
+        StoreUnavailable: the tokens cannot be read.
+    """
+    tokens = Tokens(space.store)
+    await tokens.refresh()
+    entrance = Entrance(tokens, [*LOOPBACK, place.host, *place.hosts], place.origins,
+                        required=place.require_token or not place.loopback)
+    return Proxy(Recaller(space, upstreams, space.settings.price_table(), ANSWER_S), entrance, place.body_bytes_max)
+
+
+def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callable[[str, str], None]) -> None:
     """Serve until told to end by SIGINT or SIGTERM. ``ready`` is told the address, and the name of the space.
 
     Raises:
@@ -65,21 +80,16 @@ def serve(settings: Settings, upstreams: Sequence[str], place: Place, ready: Cal
         import uvicorn
     except ImportError as error:
         raise ConfigError("the proxy needs more packages: pip install 'memgang[proxy]'") from error
-    found = read_upstreams(upstreams, settings.proxy_keys or "", settings.openai_api_key or "")
+    found = read_upstreams(named, settings.proxy_keys or "", settings.openai_api_key or "")
     with listen(place) as listening:
         port = listening.getsockname()[1]
 
         async def inside() -> None:
             async with memgang.open(**_given(settings)) as space, contextlib.AsyncExitStack() as ending:
-                upstream = Upstreams(found, settings.llm_timeout_s)
-                ending.push_async_callback(upstream.aclose)
-                tokens = Tokens(space.store)
-                await tokens.refresh()
-                entrance = Entrance(tokens, [*LOOPBACK, place.host, *place.hosts], place.origins,
-                                    required=place.require_token or not place.loopback)
-                recaller = Recaller(space, upstream, settings.price_table(), ANSWER_S)
+                upstreams = Upstreams(found, settings.llm_timeout_s)
+                ending.push_async_callback(upstreams.aclose)
                 config = uvicorn.Config(
-                    Proxy(recaller, entrance, place.body_bytes_max), loop="auto", http="auto", ws="none", lifespan="off",
+                    await proxy_of(space, upstreams, place), loop="auto", http="auto", ws="none", lifespan="off",
                     log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
                     proxy_headers=False, timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=GRACE_S)
                 server = uvicorn.Server(config)
