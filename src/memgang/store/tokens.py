@@ -25,6 +25,7 @@ from memgang.store.store import Store
 FRESH_S = 0.25  # how long a list that was read may be used: a revoked token is refused within this
 AGAIN_S = 0.02  # and how soon an unknown token has it read again
 
+SIGN = "mgt_"  # what every token begins with
 _FORM = re.compile(r"mgt_([0-9a-f]{12})_[A-Za-z0-9_-]{43}\Z")
 _NOBODY = b"\0" * 32
 
@@ -55,7 +56,7 @@ async def create(store: Store, agent: str, scope: str = "") -> tuple[Token, str]
     if scope:
         check_label("scope", scope)
     ident = secrets.token_hex(6)
-    text = f"mgt_{ident}_{secrets.token_urlsafe(32)}"
+    text = f"{SIGN}{ident}_{secrets.token_urlsafe(32)}"
     token = Token(ident, _hash(text), agent, scope, store.log.server_ms())
     await _write(store, token)
     return token, text

@@ -25,6 +25,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_S = 30.0  # how long a request may take to arrive
+REFUSED_S = 5.0  # and how long one that is refused
+REFUSED_TIMES = 4  # as much as may be sent, so much of a refused request is taken and thrown away
 
 _log = logging.getLogger("memgang.proxy")
 
@@ -61,8 +63,12 @@ class Proxy:
 
     async def _reply(self, scope: Message, receive: Receive) -> Reply:
         headers: Headers = scope["headers"]
-        caller = await self._entrance.admit(headers)
-        path = _path(scope)
+        try:
+            caller = await self._entrance.admit(headers)
+            path = _path(scope)
+        except Denied:
+            await self._let_out(receive)
+            raise
         content = await self._content(headers, receive)
         query = scope.get("query_string", b"").decode("latin-1")
         method = scope["method"]
@@ -107,6 +113,7 @@ class Proxy:
         """The body, within its limits of size and time."""
         length = header(headers, b"content-length")
         if length.isdecimal() and int(length[:20]) > self._body_bytes_max:
+            await self._let_out(receive)
             raise self._too_large()
         content = bytearray()
         try:
@@ -117,11 +124,24 @@ class Proxy:
                         raise Gone
                     content += message.get("body", b"")
                     if len(content) > self._body_bytes_max:
+                        if message.get("more_body", False):
+                            await self._let_out(receive)
                         raise self._too_large()
                     if not message.get("more_body", False):
                         return bytes(content)
         except TimeoutError:
             raise Denied(408, "too_slow", f"the request did not arrive within {BODY_S:.0f} s") from None
+
+    async def _let_out(self, receive: Receive) -> None:
+        """Take what a refused caller is still sending, for a while: a closed door would take the reply with it."""
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REFUSED_S):
+                while size < REFUSED_TIMES * self._body_bytes_max:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
     def _too_large(self) -> Denied:
         return Denied(413, "too_large", f"the request has more than {self._body_bytes_max:,} bytes; --max-body-mb allows more")

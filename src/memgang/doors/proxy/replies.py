@@ -46,6 +46,8 @@ def passed_on(refusal: Refusal, **headers: str) -> Reply:
 def error_event(route: str, code: str, message: str, number: int) -> bytes:
     """An error in a stream that has begun: no end marker follows it."""
     if route == "responses":
-        fields = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": number}
+        # The documented fields, and those by which the official client knows that it must raise.
+        said = {"code": code, "message": message, "param": None}
+        fields = {"type": "error", **said, "sequence_number": number, "error": {"type": "server_error", **said}}
         return events.written(encoded(fields), "error")
     return events.written(error_body(502, code, message))
