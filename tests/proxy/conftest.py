@@ -11,6 +11,7 @@ import pytest
 
 from memgang.space import Space
 from tests.proxy.upstream import Upstream, served
+from tests.recall.conftest import own  # noqa: F401  # a fixture
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("uvicorn")

@@ -11,7 +11,7 @@ import pytest
 from memgang.store import tokens
 from tests.proxy.conftest import KEY, Set, openai
 from tests.proxy.test_sharing import ASK, RESPOND, TEXT, raw, streamed
-from tests.recall.conftest import Own, own  # noqa: F401  # a fixture
+from tests.recall.conftest import Own
 
 
 @pytest.mark.parametrize("how", ["cut", "no_finish", "bad_event", "error_event", "bad_json", "500", "503", "429"])

@@ -92,7 +92,9 @@ async def test_a_proxy_that_is_killed_is_replaced_by_one_that_waits(upstream: tu
     assert len(app.calls) == 2
 
 
-async def test_told_to_end_it_finishes_what_is_paid_for(upstream: tuple[Upstream, str], space_name: str, opened: Callable[..., Any]) -> None:
+async def test_told_to_end_it_finishes_what_is_paid_for(
+    upstream: tuple[Upstream, str], space_name: str, opened: Callable[..., Any]
+) -> None:
     """SIGTERM during two streams, one of whose callers has left: the other's is finished, both answers are kept, status 0."""
     app, url = upstream
     app.gate = asyncio.Event()
@@ -135,7 +137,8 @@ async def test_tokens_of_the_command_line_open_the_door(upstream: tuple[Upstream
             await client.models.list()
 
 
-@pytest.mark.parametrize("words", [("--upstream", "nowhere"), ("--host", "256.1.1.1"), ("--upstream", "http://127.0.0.1:9", "--port", "1x")])
+@pytest.mark.parametrize("words", [
+    ("--upstream", "nowhere"), ("--host", "256.1.1.1"), ("--upstream", "http://127.0.0.1:9", "--port", "1x")])
 async def test_a_wrong_option_is_one_line(words: tuple[str, ...], space_name: str) -> None:
     """No traceback, and what to do."""
     process = await asyncio.create_subprocess_exec(

@@ -144,7 +144,8 @@ def responses(body: dict[str, Any], number: int) -> list[tuple[str, dict[str, An
     """The events of a response."""
     item = {"id": f"msg_{number}", "type": "message", "role": "assistant", "status": "completed",
             "content": [{"type": "output_text", "text": "".join(WORDS), "annotations": []}]}
-    call = {"id": f"fc_{number}", "type": "function_call", "status": "completed", "call_id": f"call_{number}", "name": "add", "arguments": '{"a": 1}'}
+    call = {"id": f"fc_{number}", "type": "function_call", "status": "completed", "call_id": f"call_{number}", "name": "add",
+            "arguments": '{"a": 1}'}
     output = [item, *([call] if body.get("tools") else [])]
     whole = {"id": f"resp_{number}", "object": "response", "created_at": 1700000000, "status": "completed", "model": body["model"],
              "output": output, "parallel_tool_calls": True, "tool_choice": "auto", "tools": body.get("tools") or [],
@@ -171,7 +172,9 @@ async def served(app: Any) -> AsyncIterator[str]:
     """An application on a port of its own; its address."""
     import uvicorn
 
-    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(512)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1))
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:

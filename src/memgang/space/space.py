@@ -12,7 +12,7 @@ from typing import Any
 from memgang.codec import TTL, parse_ttl
 from memgang.errors import ConfigError, UnknownReference
 from memgang.lineage import Forgotten
-from memgang.model import Call, Context, Event, MemoryObject, NameVersion, Ref, Usage, current_context
+from memgang.model import Answered, Call, Context, Event, MemoryObject, NameVersion, Ref, Usage, current_context
 from memgang.recall import Check, Formed, Mode, Recalled, Recaller, Sample
 from memgang.settings import Settings
 from memgang.space import forgetting, looking, names, objects, remembering
@@ -20,6 +20,7 @@ from memgang.space.looking import Found, Wanted
 from memgang.space.objects import Manner
 from memgang.space.remembering import Remembered
 from memgang.store import log as logs
+from memgang.store.host import Kept
 from memgang.store.keys import check_label, check_name
 from memgang.store.process import default_agent, principal
 from memgang.store.replies import carried
@@ -387,6 +388,15 @@ class Space:
                                validate=validate)
 
         return self._streams.open(whole.key, produce, recall, restart, anew=mode == "refresh")
+
+    def answer_at_hand(
+        self, call: Call, formed: Formed, *, usable: Callable[[bytes], bool] | None = None
+    ) -> tuple[Answered, Kept] | None:
+        """The call's answer and its bytes, if this host has both: a hit without a turn of the loop. None: `recall` it.
+
+        ``usable`` is asked about the validator that was kept with the answer.
+        """
+        return self._recaller.answer_at_hand(call, formed, self.context, usable=usable)
 
     def key(self, call: Call) -> str:
         """The key a call has in this space."""

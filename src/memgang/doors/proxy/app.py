@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 from memgang.canonical import read_json
 from memgang.doors.proxy import asking, references
 from memgang.doors.proxy.answers import encoded
+from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller, Denied, Entrance, Headers, header
 from memgang.doors.proxy.failing import told
 from memgang.doors.proxy.passing import Passage
@@ -23,6 +25,10 @@ from memgang.errors import MemGangError
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+# All of a request that says which call it is: body, path, scope, beta header, Cache-Control.
+_Said = tuple[bytes, str, str, str, str]
+READ_MAX, READ_BYTES_MAX = 256, 32 * 1024
 
 BODY_S = 30.0  # how long a request may take to arrive
 REFUSED_S = 5.0  # and how long one that is refused
@@ -42,6 +48,7 @@ class Proxy:
         self._recaller, self._entrance, self._body_bytes_max = recaller, entrance, body_bytes_max
         self._upstreams = recaller.upstreams
         self._passage = Passage(recaller.upstreams, recaller.refusals)
+        self._read: OrderedDict[_Said, Asked] = OrderedDict()  # requests as they were read: most that hit were asked before
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request, as ASGI hands it over."""
@@ -76,16 +83,21 @@ class Proxy:
             return await self._passage.reply(self._upstreams.default, method, path, query, headers, content)
         if path not in asking.PATHS and not header(headers, b"content-type").startswith("application/json"):
             return await self._passage.reply(self._upstreams.default, method, path, query, headers, content)
+        said = (content, path, caller.scope, header(headers, b"openai-beta"), header(headers, b"cache-control"))
+        if (known := self._read.get(said)) is not None:
+            self._read.move_to_end(said)
+            return await self._recaller.reply(known, caller)
         body = read_json(content)
         upstream = self._upstream(body)
         if path not in asking.PATHS or not isinstance(body, dict):
             return await self._passage.reply(upstream, method, path, query, headers, _untouched(content, body, upstream))
-        return await self._asked(caller, upstream, path, query, headers, content, body)
+        return await self._asked(caller, upstream, query, headers, said, body)
 
     async def _asked(
-        self, caller: Caller, upstream: Upstream, path: str, query: str, headers: Headers, content: bytes, body: dict[str, Any]
+        self, caller: Caller, upstream: Upstream, query: str, headers: Headers, said: _Said, body: dict[str, Any]
     ) -> Reply:
         """A request of the kind that is shared, if this one may be."""
+        content, path, *_ = said
         refs: tuple[Any, ...] = ()
         if references.SIGN in content and path != "/embeddings":
             if caller.scope:
@@ -98,6 +110,10 @@ class Proxy:
             asked = asking.asked(path, body, upstream, scope=caller.scope, beta=header(headers, b"openai-beta"),
                                  cache_control=header(headers, b"cache-control"), refs=refs)
             if asked.controls.store:
+                if not refs and len(content) <= READ_BYTES_MAX:
+                    self._read[said] = asked
+                    if len(self._read) > READ_MAX:
+                        self._read.popitem(last=False)
                 return await self._recaller.reply(asked, caller)
         return await self._passage.reply(upstream, "POST", path, query, headers, _untouched(content, body, upstream))
 

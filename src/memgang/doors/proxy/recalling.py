@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
 
 from memgang import llms
 from memgang.doors.proxy import chat, events
@@ -20,13 +22,14 @@ from memgang.doors.proxy.failing import Refusals
 from memgang.doors.proxy.replies import STREAM, Reply, error_event
 from memgang.doors.proxy.upstream import Upstreams, refusal
 from memgang.errors import MemGangError, ModelError, StoreFull, TooLarge
-from memgang.model import Completion, Usage, current_work
+from memgang.model import Completion, Ref, Usage, current_work
 from memgang.recall import Formed, Recalled
 from memgang.settings import Price
 from memgang.space import Space
-from memgang.streaming import RESTARTED
+from memgang.streaming import RESTARTED, Stream
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+PLAINS_MAX, PLAIN_BYTES_MAX = 256, 256 * 1024
 STAMP = b"at:"  # what is kept with an answer as its validator: when it was made, in ms of the server's clock
 
 
@@ -36,14 +39,14 @@ class Recaller:
     def __init__(self, space: Space, upstreams: Upstreams, prices: Mapping[str, Price], answer_s: float) -> None:
         self.space, self.upstreams, self.prices, self.answer_s = space, upstreams, prices, answer_s
         self.refusals = Refusals()
+        self.plains = Plains()
 
     async def reply(self, asked: Asked, caller: Caller) -> Reply:
         """The reply. Of a stream, the first event is there."""
-        call = asked.call
         with self.space.acting_as(agent=caller.agent or None, run=caller.run or None):
             if asked.samples and caller.agent:  # without an identity there is nobody whose asks could be counted
-                call = self.space.sampled(call, "occurrence")
-            formed = self.space.form(call)
+                asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"))
+            formed = self.space.form(asked.call)
             exchange = _Exchange(self, asked, formed)
             ending = asyncio.timeout(self.answer_s)
             try:
@@ -53,23 +56,59 @@ class Recaller:
                 return self.refusals.reply(formed.key, failure, **exchange.headers("miss"))
 
 
+class Plains:
+    """Plain answers that were made of events lately, by reference and kind of request: a hit need not read all events again."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[Ref, str], bytes] = OrderedDict()
+
+    def get(self, ref: Ref, route: str) -> bytes | None:
+        """The answer, if it is here."""
+        if (made := self._made.get((ref, route))) is not None:
+            self._made.move_to_end((ref, route))
+        return made
+
+    def keep(self, ref: Ref, route: str, made: bytes) -> None:
+        """Keep a small one for a while."""
+        if len(made) <= PLAIN_BYTES_MAX:
+            self._made[ref, route] = made
+            if len(self._made) > PLAINS_MAX:
+                self._made.popitem(last=False)
+
+
 class _Exchange:
     """One request and what comes of it."""
 
     def __init__(self, recaller: Recaller, asked: Asked, formed: Formed) -> None:
         self._recaller, self._asked, self._formed = recaller, asked, formed
         self._made: Answer | None = None  # that of the attempt led here
-        space, says = recaller.space, asked.controls
-        self._stream = space.stream(
-            asked.call, self._produce, ttl="default" if says.ttl_s is None else says.ttl_s, kind="answer",
-            restart="error" if asked.streaming else "marker", mode="refresh" if says.anew else "share", formed=formed,
-            check=self._young if says.max_age_s is not None and not says.anew else None,
+        self._recalled: Recalled | None = None
+        self._degraded = False
+
+    def _open(self) -> Stream:
+        """The answer as it comes."""
+        space, says = self._recaller.space, self._asked.controls
+        return space.stream(
+            self._asked.call, self._produce, ttl="default" if says.ttl_s is None else says.ttl_s, kind="answer",
+            restart="error" if self._asked.streaming else "marker", mode="refresh" if says.anew else "share", formed=self._formed,
+            check=self._still_young if says.max_age_s is not None and not says.anew else None,
             validate=lambda: STAMP + str(space.store.log.server_ms()).encode())
 
-    async def _young(self, stamp: bytes) -> bool:
-        made = stamp.removeprefix(STAMP)
-        most = self._asked.controls.max_age_s
-        return made.isdigit() and most is not None and self._recaller.space.store.log.server_ms() - int(made) <= most * 1000
+    def _young(self, stamp: bytes) -> bool:
+        made, most = stamp.removeprefix(STAMP), self._asked.controls.max_age_s
+        return most is None or made.isdigit() and self._recaller.space.store.log.server_ms() - int(made) <= most * 1000
+
+    async def _still_young(self, stamp: bytes) -> bool:
+        return self._young(stamp)
+
+    def _at_hand(self) -> bytes | None:
+        """The answer as it was kept, if this host has it."""
+        space = self._recaller.space
+        if self._asked.controls.anew or (found := space.answer_at_hand(self._asked.call, self._formed, usable=self._young)) is None:
+            return None
+        answer, kept = found
+        self._recalled = Recalled(answer.ref, "hit", answer.usage, by=answer.by)
+        return bytes(kept.body)
 
     # ── leading ───────────────────────────────────────────────────────────────────────────────
 
@@ -119,36 +158,46 @@ class _Exchange:
     def headers(self, how: str) -> dict[str, str]:
         """What is said of where the answer comes from."""
         told = {"x-memgang-cache": how, "x-memgang-key": self._formed.key}
-        recalled = self._stream.recalled
-        if recalled is not None:
+        if (recalled := self._recalled) is not None:
             told["x-memgang-ref"] = recalled.ref
             if how in ("hit", "joined"):
                 told["x-memgang-saved-tokens"] = str(recalled.usage.tokens)
         return told
 
     def _how(self) -> str:
-        recalled: Recalled | None = self._stream.recalled
-        if self._stream.degraded:
+        if self._degraded:
             return "degraded"
-        if recalled is not None:
-            return "miss" if recalled.how == "computed" else recalled.how
+        if self._recalled is not None:
+            return "miss" if self._recalled.how == "computed" else self._recalled.how
         return "miss" if self._made is not None else "joined"
+
+    def _seen(self, stream: Stream) -> None:
+        self._recalled, self._degraded = stream.recalled, stream.degraded
 
     async def plain(self) -> Reply:
         """The answer in one piece."""
-        pieces: list[bytes] = []
-        try:
-            async with contextlib.aclosing(self._stream) as stream:
-                async for piece in stream:
-                    if piece is RESTARTED:
-                        pieces.clear()
-                    else:
-                        pieces.append(_bytes(piece))
-        except (StoreFull, TooLarge):
-            if self._made is None or not self._made.whole:
-                raise
-            return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
-        return Reply(200, self._answer(b"".join(pieces)).plain(), headers=self.headers(self._how()))
+        kept = self._at_hand()
+        if kept is None:
+            pieces: list[bytes] = []
+            try:
+                async with contextlib.aclosing(self._open()) as stream:
+                    async for piece in stream:
+                        if piece is RESTARTED:
+                            pieces.clear()
+                        else:
+                            pieces.append(_bytes(piece))
+                    self._seen(stream)
+            except (StoreFull, TooLarge):
+                if self._made is None or not self._made.whole:
+                    raise
+                return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
+            kept = b"".join(pieces)
+        assert self._recalled is not None
+        plains, ref = self._recaller.plains, self._recalled.ref
+        if (made := plains.get(ref, self._asked.route)) is None:
+            made = self._answer(kept).plain()
+            plains.keep(ref, self._asked.route, made)
+        return Reply(200, made, headers=self.headers(self._how()))
 
     def _answer(self, kept: bytes) -> Answer:
         answer = self._asked.answer()
@@ -186,9 +235,17 @@ class _Exchange:
         """The events this caller is shown. The one that ends the answer comes when it is certain that this is the answer."""
         frames, held, plain = Frames(), list[bytes](), b""
         hides_usage = self._asked.route == "chat" and not self._asked.include_usage
+        kept = self._at_hand()
         try:
-            async with contextlib.aclosing(self._stream) as stream:
+            async with contextlib.AsyncExitStack() as opened:
+                stream: AsyncIterator[str | bytes]
+                if kept is not None:
+                    stream = _once(kept)
+                else:
+                    stream = followed = await opened.enter_async_context(contextlib.aclosing(self._open()))
                 async for piece in stream:
+                    if kept is None:
+                        self._seen(followed)
                     block = _bytes(piece)
                     if plain or _is_plain(block) and not frames.rest and not held:
                         plain += block
@@ -250,6 +307,10 @@ def _is_plain(block: bytes) -> bool:
 def _ends(event: bytes) -> bool:
     """Whether the event may be the one that ends an answer. One that is not is held until the next, and nothing is lost."""
     return events.DONE in event[-16:] or b"response.completed" in event[:200] or b"response.incomplete" in event[:200]
+
+
+async def _once(kept: bytes) -> AsyncGenerator[bytes, None]:
+    yield kept
 
 
 def _bytes(piece: str | bytes) -> bytes:

@@ -48,9 +48,15 @@ def listen(place: Place) -> socket.socket:
         ConfigError: it cannot be had.
     """
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    # TCP by name: asyncio sends small pieces at once only on sockets that say so, and a stream is made of them.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((place.host, place.port), family=family, backlog=2048)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((place.host, place.port))
+        listening.listen(2048)
+        return listening
     except (OSError, OverflowError) as error:
+        listening.close()
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot listen on {place.host}:{place.port}: {why}") from error
 
