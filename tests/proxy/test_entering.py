@@ -24,6 +24,7 @@ async def ask(proxy: Set, path: str, method: str = "POST", **headers: str) -> ht
         return await http.request(method, proxy.url + path, json=ASK | {"input": "x"}, headers=headers)
 
 
+@pytest.mark.catalogue("D7")
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"])
 @pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"host": "localhost@evil.example"}, {"origin": "http://evil.example"},
                                      {"origin": "null"}, {"origin": "http://localhost:1"}, {"host": "127.0.0.1.evil.example:80"}])
@@ -56,6 +57,7 @@ async def test_without_tokens_this_machine_is_let_in_unless_told_otherwise(proxi
         assert (await ask(proxy, "/models", "GET")).status_code == 401
 
 
+@pytest.mark.catalogue("D8")
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_wrong_missing_or_revoked_token_ends_before_any_work(proxied: Callable[..., Any], path: str) -> None:
     """401 in the form clients know; the provider is not asked and nothing is written."""
@@ -75,6 +77,7 @@ async def test_a_wrong_missing_or_revoked_token_ends_before_any_work(proxied: Ca
             await proxy.other("mgt_no").models.list()
 
 
+@pytest.mark.catalogue("D2")
 async def test_two_tenants_never_hit_across(proxied: Callable[..., Any]) -> None:
     """Same request, every route that shares; the scope is the token's, whatever the request says."""
     async with proxied() as proxy:

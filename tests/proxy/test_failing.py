@@ -14,6 +14,7 @@ from tests.proxy.test_sharing import ASK, RESPOND, TEXT, raw, streamed
 from tests.recall.conftest import Own
 
 
+@pytest.mark.catalogue("C10")
 @pytest.mark.parametrize("how", ["cut", "no_finish", "bad_event", "error_event", "bad_json", "500", "503", "429"])
 async def test_what_is_not_whole_is_tried_again_and_never_kept(proxy: Set, how: str) -> None:
     """A plain caller never sees the attempt that failed; what is kept is whole."""
@@ -87,6 +88,7 @@ async def test_a_provider_that_stays_busy_is_told_with_its_own_status(proxy: Set
     assert reply.status_code == 429 and reply.json()["error"]["code"] == "rate" and len(proxy.upstream.calls) == 3
 
 
+@pytest.mark.catalogue("D15")
 async def test_our_key_is_in_no_reply(proxied: Callable[..., Any], upstream: tuple[Any, str]) -> None:
     """A provider that quotes the key in its complaint is not repeated."""
     class Quoting:
@@ -110,6 +112,18 @@ async def test_an_upstream_that_is_not_there_is_an_error_and_no_traceback(proxie
     assert all(r.json()["error"]["code"] == "connection" for r in replies)
 
 
+@pytest.mark.catalogue("C10")
+async def test_a_stream_in_single_bytes_is_the_same_stream(proxy: Set) -> None:
+    """Events are cut where they end, however they travel."""
+    proxy.upstream.next_.append("dribble")
+    ask = ASK | {"stream": True}
+    first, second = await raw(proxy, ask), await raw(proxy, ask)
+
+    assert first.content == second.content and first.content.endswith(b"data: [DONE]\n\n")
+    assert (await proxy.client.chat.completions.create(**ASK)).choices[0].message.content == TEXT
+
+
+@pytest.mark.catalogue("E12")
 async def test_without_the_server_calls_still_share_one_flight(own: Own, proxied: Callable[..., Any]) -> None:
     """The server is killed: one call for all who ask at the same time, whole answers, marked as degraded; tokens still count."""
     async with proxied(settings={"url": own.url, "patience_ms": 100, "host_tier": "off"}) as proxy:

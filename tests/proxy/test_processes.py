@@ -97,7 +97,8 @@ async def test_told_to_end_it_finishes_what_is_paid_for(
 ) -> None:
     """SIGTERM during two streams, one of whose callers has left: the other's is finished, both answers are kept, status 0."""
     app, url = upstream
-    app.gate = asyncio.Event()
+    app.gate, app.later = asyncio.Event(), asyncio.Event()
+    app.next_.extend(["ok", "later"])
     async with proxy(url, space_name) as (process, line), openai.AsyncOpenAI(base_url=address(line), api_key="x", max_retries=0) as client:
         stays = await client.chat.completions.create(**ASK, stream=True)
         leaves = await client.chat.completions.create(**ASK | {"seed": 1}, stream=True)
@@ -114,6 +115,9 @@ async def test_told_to_end_it_finishes_what_is_paid_for(
         app.gate.set()
 
         assert "".join([c.choices[0].delta.content or "" async for c in stays]) == TEXT
+        with pytest.raises(TimeoutError):  # there are no callers any more, and yet it does not end
+            await asyncio.wait_for(process.wait(), 1)
+        app.later.set()
         assert await process.wait() == 0
     async with opened() as space:
         assert len((await space.find(kind="answer")).objects) == 2

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.proxy.conftest import KEY, Set
-from tests.proxy.upstream import USAGE, WORDS
+from tests.proxy.upstream import USAGE, WORDS, Upstream, served
 
 TEXT = "".join(WORDS)
 ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Say it."}], "temperature": 0}
@@ -247,6 +247,22 @@ async def test_the_bill_is_the_ledger(proxy: Set) -> None:
     assert sum(u.tokens for u in spent) == 18 * len(proxy.upstream.calls) == 36
     assert sum(u.tokens_cached for u in spent) == 8
     assert sum(u.tokens for u in saved) == 36
+
+
+@pytest.mark.catalogue("D9")
+@pytest.mark.parametrize("path", ["/chat/completions", "/embeddings", "/responses", "/completions", "/models"])
+async def test_a_request_cannot_choose_its_server(proxy: Set, path: str) -> None:
+    """By body, query and headers, on routes that share and on those that do not."""
+    evil = Upstream()
+    async with served(evil) as there, httpx.AsyncClient() as http:
+        body = ASK | {"input": "x", "api_base": there, "base_url": there, "api_key": "theirs"}
+        reply = await http.post(
+            f"{proxy.url}{path}?api_base={there}&base_url={there}", json=body,
+            headers={"x-forwarded-host": there[7:-3], "forwarded": f"host={there[7:-3]}", "api-base": there,
+                     "authorization": "Bearer theirs"})
+
+    assert reply.status_code == 200 and not evil.calls and not evil.others
+    assert there not in repr(proxy.upstream) and "theirs" not in repr(proxy.upstream)
 
 
 async def test_models_are_sent_where_their_prefix_says(proxied: Callable[..., Any], upstream: tuple[Any, str]) -> None:

@@ -26,6 +26,7 @@ class Upstream:
     others: list[tuple[str, str, bytes]] = field(default_factory=list)
     next_: deque[str] = field(default_factory=deque)
     gate: asyncio.Event | None = None  # streams wait for it behind their first event
+    later: asyncio.Event | None = None  # and this one only those that are told to
     told: bool = False  # print each call
     pace_s: float = 0.0
 
@@ -74,6 +75,8 @@ class Upstream:
         blocks = [(f"event: {kind}\n" if kind else "").encode() + b"data: " + json.dumps(one).encode() + b"\n\n" for kind, one in events]
         if path.endswith("completions"):
             blocks.append(b"data: [DONE]\n\n")
+        if how == "dribble":
+            blocks = [bytes([byte]) for block in blocks for byte in block]
         if how == "cut":
             blocks = blocks[:3]
         if how == "no_finish":
@@ -84,20 +87,21 @@ class Upstream:
             blocks[2] = b'data: {"error": {"message": "overloaded", "code": "server_error"}}\n\n'
         if how == "hang":
             blocks, self.gate = blocks[:1], asyncio.Event()
-        await self.sent(send, 200, "text/event-stream", blocks)
+        await self.sent(send, 200, "text/event-stream", blocks, gate=self.later if how == "later" else self.gate)
 
     async def whole(self, send: Any, status: int, value: Any, more: dict[str, str] | None = None) -> None:
         if self.gate is not None and status == 200 and "choices" in value:
             await self.gate.wait()
         await self.sent(send, status, "application/json", [json.dumps(value).encode()], more)
 
-    async def sent(self, send: Any, status: int, kind: str, blocks: list[bytes], more: dict[str, str] | None = None) -> None:
+    async def sent(self, send: Any, status: int, kind: str, blocks: list[bytes], more: dict[str, str] | None = None,
+                   gate: asyncio.Event | None = None) -> None:
         headers = [(b"content-type", kind.encode()), *((k.encode(), v.encode()) for k, v in (more or {}).items())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for number, block in enumerate(blocks):
             await send({"type": "http.response.body", "body": block, "more_body": True})
-            if number == 0 and self.gate is not None and kind == "text/event-stream":
-                await self.gate.wait()
+            if number == 0 and gate is not None:
+                await gate.wait()
             if self.pace_s:
                 await asyncio.sleep(self.pace_s)
         await send({"type": "http.response.body", "body": b""})

@@ -42,4 +42,5 @@ def proxy(
     try:
         serve(settings, named, place, ready)
     except KeyboardInterrupt:
-        say("stopped")
+        pass  # how people end it
+    say("stopped")

@@ -100,16 +100,33 @@ def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callabl
                     proxy_headers=False, timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=GRACE_S)
                 server = uvicorn.Server(config)
                 ready(f"http://{f'[{place.host}]' if ':' in place.host else place.host}:{port}/v1", space.name)
-                try:
-                    await server.serve(sockets=[listening])
-                finally:
-                    # Answers whose callers have left are paid for all the same.
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(GRACE_S):
-                            await space.settle()
+                told = asyncio.create_task(_told_to_end(server))
+                await server.serve(sockets=[listening])
+                await _finished(space, GRACE_S - (asyncio.get_running_loop().time() - await told))
 
         with asyncio.Runner(loop_factory=_loop()) as runner:
             runner.run(inside())
+
+
+async def _told_to_end(server: Any) -> float:
+    """When the server was told to end, by the clock of the loop."""
+    while not server.should_exit:  # noqa: ASYNC110  # a flag of uvicorn's, which tells nobody
+        await asyncio.sleep(0.1)
+    return asyncio.get_running_loop().time()
+
+
+async def _finished(space: Space, within_s: float) -> None:
+    """Answers whose callers have left are paid for all the same: wait for them, not longer than this."""
+    ending = asyncio.create_task(space.settle())
+    try:
+        await asyncio.wait([ending], timeout=max(0.0, within_s))
+    except asyncio.CancelledError:
+        # uvicorn raises the signal it was ended by once more. It was heard; one that comes now would not wait.
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+        await asyncio.wait([ending], timeout=max(0.0, within_s))
+    finally:
+        ending.cancel()
 
 
 def _loop() -> Any:
