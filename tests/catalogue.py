@@ -93,6 +93,7 @@ LINES = {
     "D16": "Modes and owners of files, whatever the umask",
     "D17": "The embedded server opens no port and lets nobody else in",
     "D18": "Limits are shared by all processes: nobody overspends by more than one call",
+    "D20": "What tools of the MCP door say of themselves holds: forget destroys, and what others wrote is marked as data",
     "E1": "A thousand callers in eight processes, one computation",
     "E6": "Five hundred followers of one stream",
     "E8": "Ten thousand waiters in one process, three connections",

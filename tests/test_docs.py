@@ -65,7 +65,7 @@ def test_no_message_has_lost_its_f(path: Path) -> None:
 
 SAMPLES: dict[str, tuple[Any, ...]] = {
     "UnknownReference": ("mg:abc",), "ObjectLost": ("mg:abc",), "IntegrityError": ("mg:abc", "sizes differ"),
-    "Conflict": ("a", 1, 2, "mg:x"), "LeaseLost": ("f", 1, 2), "Fenced": ("f", 1, 2),
+    "Conflict": ("a", 1, 2, "mg:x"), "ClaimLost": ("port/a", "running", "ana"), "LeaseLost": ("f", 1, 2), "Fenced": ("f", 1, 2),
     "StreamRestarted": ("call", 12), "WorkFailed": ("call", "transient", "x", "y"), "ReadError": ("file.pdf", "it is empty"),
     "ModelError": ("m", "transient", "429", "slow down"), "TooLarge": ("body", 2, 1),
     "CallTooLarge": ("call", 2, 1), "BudgetExceeded": ("m", "run 1", 9, 1, 10, 5), "StoreFull": ("body", 2, 1),

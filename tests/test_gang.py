@@ -545,9 +545,9 @@ async def test_a_document_is_read_once_until_it_changes(
 
     gang, real, read = Gang(space), reading._parsed, []
 
-    async def counted(engine: Any, source: str) -> Any:
+    async def counted(engine: Any, source: str, reach: Any) -> Any:
         read.append(source)
-        return await real(engine, source)
+        return await real(engine, source, reach)
 
     monkeypatch.setattr(reading, "_parsed", counted)
     [first] = (await gang.read_documents(str(report))).documents

@@ -7,6 +7,7 @@ MemGangError
 │   └── ObjectLost       the record is there, the body is not
 ├── IntegrityError       the bytes do not hash to the id, or one id names two sizes
 ├── Conflict             a name has moved on; carries both versions
+├── ClaimLost            the claim on a piece of work is not the caller's (any more)
 ├── LeaseLost            someone newer leads this call
 │   └── Fenced           and our answer was not used
 ├── StreamRestarted      a stream began again with other pieces than were delivered
@@ -90,6 +91,19 @@ class Conflict(MemGangError):
     def __str__(self) -> str:
         now = f"version {self.version} ({self.ref})" if self.version else "absent"
         return f"name {self.name!r} was expected at version {self.expected} but is {now}"
+
+
+class ClaimLost(MemGangError):
+    """The claim on a piece of work is not the caller's (any more). ``state`` and ``who`` are how it stands now."""
+
+    hint = "look at how it stands; claim it again if it is free, or leave it to who has it"
+
+    def __init__(self, work: str, state: str, who: str) -> None:
+        super().__init__(work, state, who)
+        self.work, self.state, self.who = work, state, who
+
+    def __str__(self) -> str:
+        return f"the claim on {self.work!r} is not yours: it is {self.state}" + (f", by {self.who}" if self.who else "")
 
 
 class LeaseLost(MemGangError):

@@ -16,7 +16,7 @@ from memgang.engines.processes import Engine
 from memgang.errors import MemGangError, ReadError, WorkFailed
 from memgang.model import Call, Document, Parsed, Place, Ref, Unreadable, Usage, current_work
 from memgang.parsing import PARSE
-from memgang.readers import web
+from memgang.readers import Reach, web
 from memgang.space import Space
 
 CONCURRENCY = 12  # enough that parsers need not wait for what was parsed to be stored
@@ -34,14 +34,15 @@ class Reading(msgspec.Struct, frozen=True):
         return list(dict.fromkeys(place.ref for document in self.documents for place in document.places))
 
 
-async def read_all(space: Space, sources: Sequence[str], engine: Engine) -> Reading:
+async def read_all(space: Space, sources: Sequence[str], engine: Engine, reach: Reach | None = None) -> Reading:
     """Read files, folders, globs and URLs. A source that cannot be read is listed and stops nothing.
 
-    What is parsed may come from strangers, so it is done in a worker process under limits, with any engine.
+    What is parsed may come from strangers, so it is done in a worker process under limits, with any engine. With
+    ``reach`` only addresses it allows are asked: for URLs that somebody else has named.
     """
     named = await asyncio.to_thread(readers.expand, sources)
     outcomes = await run_all(
-        named, lambda source: _read(space, source, engine), CONCURRENCY, stop=lambda error: not isinstance(error, WorkFailed))
+        named, lambda source: _read(space, source, engine, reach), CONCURRENCY, stop=lambda error: not isinstance(error, WorkFailed))
     documents: list[Document] = []
     unreadable: list[Unreadable] = []
     for source, outcome in zip(named, outcomes, strict=True):
@@ -57,15 +58,40 @@ async def read_all(space: Space, sources: Sequence[str], engine: Engine) -> Read
     return Reading(tuple(documents), tuple(unreadable))
 
 
-async def _read(space: Space, source: str, engine: Engine) -> Document | Unreadable:
+async def read_text(space: Space, source: str, engine: Engine, reach: Reach | None = None) -> tuple[Document, Ref]:
+    """One source as one text: its document, and the reference of its parts joined.
+
+    The text is made from the parts, so `Space.invalidate` of the source takes it along.
+
+    Raises:
+        ReadError: it cannot be read, or has nothing to read.
+        ConfigError: a URL holds a user or password.
+    """
+    found = await read_all(space, [source], engine, reach)
+    if not found.documents:
+        reason = found.unreadable[0].reason if found.unreadable else "there is nothing to read"
+        raise ReadError(source, reason)
+    document = found.documents[0]
+    refs = [place.ref for place in document.places]
+    text = "\n\n".join(await space.get_many(refs)) if refs else ""
+    if not text:
+        raise ReadError(source, "there is no text in it")
+    return document, await space.put(text, kind="page", parents=list(dict.fromkeys(refs)))
+
+
+async def _read(space: Space, source: str, engine: Engine, reach: Reach | None) -> Document | Unreadable:
     real = source.partition("#")[0] if web.is_url(source) else os.path.realpath(source)
-    call = Call("read", "memgang.readers:read", readers.VERSION, {"source": real})
+    asked = {"source": real}
+    if reach is not None and web.is_url(source):
+        # A call of its own: who may not ask an address must not be given what somebody who may has fetched from it.
+        asked["reach"] = " ".join(sorted(reach.hosts)) or "public"
+    call = Call("read", "memgang.readers:read", readers.VERSION, asked)
     fingerprint = b""
 
     async def compute() -> Document | Unreadable:
         nonlocal fingerprint
         try:
-            fingerprint, parsed, size = await _parsed(engine, real)
+            fingerprint, parsed, size = await _parsed(engine, real, reach)
         except ReadError as error:
             # An answer without a validator: shared with those who wait for it now, and never used again.
             fingerprint = b""
@@ -80,7 +106,7 @@ async def _read(space: Space, source: str, engine: Engine) -> Document | Unreada
                         notes=parsed.notes)
 
     async def check(validator: bytes) -> bool:
-        return await asyncio.to_thread(readers.unchanged, real, validator)
+        return await asyncio.to_thread(readers.unchanged, real, validator, reach=reach)
 
     # Kept as long as its parts are: who wants to forget a source finds them by its document.
     recalled = await space.recall(call, compute, ttl=None, kind="document", check=check, validate=lambda: fingerprint)
@@ -96,11 +122,11 @@ async def _read(space: Space, source: str, engine: Engine) -> Document | Unreada
     return value
 
 
-async def _parsed(engine: Engine, source: str) -> tuple[bytes, Parsed, int]:
+async def _parsed(engine: Engine, source: str, reach: Reach | None) -> tuple[bytes, Parsed, int]:
     """The fingerprint, taken before reading, what is in the source, and its size; a page is fetched once for all."""
     try:
         if web.is_url(source):
-            fetched = await asyncio.to_thread(web.fetch, source)
+            fetched = await asyncio.to_thread(web.fetch, source, reach=reach)
             parsed = await engine.read(readers.read_fetched, source, fetched, limits=PARSE)
             return readers.of_fetched(fetched), parsed, len(fetched.body)
         found: tuple[bytes, Parsed, int] = await engine.read(readers.read_file, source, limits=PARSE)

@@ -238,6 +238,19 @@ def test_doctor_shows_what_this_host_shares_and_who_sees_to_it(memgang: Memgang,
     assert (off["level"], off["detail"]) == ("ok", "off")
 
 
+def test_doctor_tells_where_large_bodies_are_and_whether_there_is_room(memgang: Memgang, tmp_path: Path) -> None:
+    """In memory, on the disk or at the server; a container's 64 MB of shared memory are worth a word."""
+    def large(**env: str) -> dict[str, str]:
+        return {f["what"]: f for f in json.loads(memgang("doctor", "--json", **env).out)}["large bodies"]
+
+    memgang("put", "--text", "z" * 100_000)
+    found = large()
+    assert found["level"] == "ok" and re.match(r"0 B of [\d.]+ GB in .*, 10\d(\.\d)? kB on the disk", found["detail"]), found
+    little = large(MEMGANG_HOST_FILES_BYTES="16000000")
+    assert little["level"] == "warn" and "--shm-size" in little["fix"] and "MEMGANG_HOST_DIR" in little["fix"]
+    assert large(MEMGANG_PLACEMENT="network")["detail"] == "to the server; copies of 0 B on this host"
+
+
 def test_help_lists_every_command_and_completion_is_offered(memgang: Memgang) -> None:
     """--help names what the pages promise; the shells' completion is there."""
     text = memgang("--help").out

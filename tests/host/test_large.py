@@ -88,6 +88,15 @@ async def test_a_large_array_is_read_by_others_without_the_server_and_without_a_
         assert [e.raw async for e in writer.events()].count("read") == 1
 
 
+async def test_when_it_is_put_its_stamp_is_there_for_all(opened: Opened) -> None:
+    """Another process that asks at once finds it, and need not hash it."""
+    async with opened() as space:
+        ref = await space.put(b"z" * LARGE)
+        tier = space.store.tier
+        with tier.entries.env.begin() as reading:
+            assert tier.entries.raw(reading, ref.id.encode()) is not None
+
+
 async def test_a_large_table_is_read_without_a_copy(opened: Opened) -> None:
     """Arrow's buffers lie in the mapping."""
     pa = pytest.importorskip("pyarrow")
@@ -245,8 +254,7 @@ async def test_another_host_says_where_it_lies(opened: Opened, tmp_path: Path, m
     async with opened() as writer, opened(host_dir=tmp_path / "there") as reader:
         ref = await writer.put(b"z" * LARGE)
         monkeypatch.setattr(reader.store.large, "_host", "elsewhere")
-        shelf = files_of(reader).spilled
-        monkeypatch.setattr(shelf, "root", tmp_path / "their-disk")
+        monkeypatch.setattr(files_of(reader).spilled, "at", lambda ident: str(tmp_path / "their-disk" / ident))
         with pytest.raises(ObjectLost, match="another host"):
             await reader.get(ref)
 

@@ -23,6 +23,9 @@ class Site(BaseHTTPRequestHandler):
 
     etag = '"1"'
     asked: list[str] = []
+    hosts: list[str] = []
+    inside = ""
+    gate = threading.Event()
 
     def log_message(self, *args: object) -> None:
         """Stay quiet."""
@@ -39,6 +42,7 @@ class Site(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer by path."""
         Site.asked.append(self.path)
+        Site.hosts.append(self.headers.get("Host", ""))
         if self.path == "/tagged":
             if self.headers.get("If-None-Match") == Site.etag:
                 self._send(304, "text/html", b"", ETag=Site.etag)
@@ -63,6 +67,11 @@ class Site(BaseHTTPRequestHandler):
                     self.wfile.write(bytes(1 << 20))
             except OSError:
                 pass  # the reader has hung up, as it should
+        elif self.path == "/gated":
+            Site.gate.wait(60)
+            self._send(200, "text/html; charset=utf-8", PAGE)
+        elif self.path == "/inside":
+            self._send(302, "text/plain", b"", Location=Site.inside)
         elif self.path == "/file":
             self._send(302, "text/plain", b"", Location="file:///etc/hostname")
         else:
@@ -75,7 +84,7 @@ def site() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    Site.etag, Site.asked = '"1"', []
+    Site.etag, Site.asked, Site.hosts = '"1"', [], []
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

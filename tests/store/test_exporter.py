@@ -42,7 +42,7 @@ async def standing(space: memgang.Space, log: str = "a00") -> list[int]:
 async def old(space: memgang.Space, count: int, hours: int = 3) -> None:
     """So many changes and reads that should have been trimmed long ago."""
     for i in range(count):
-        await space.get(await space.put(f"{i} {await space.store.wire.call('INCR', 'numbers')}"))
+        await space.get(await space.put(f"{i} {await space.store.wire.call('INCR', space.store.keys.at(0, 'numbers'))}"))
     await space.flush()
     for log in ("a00", "h00"):
         key = space.store.keys.log(log)

@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "ObjectLost": ("mg:x", "its body is gone"),
     "IntegrityError": ("mg:x", "mg:y"),
     "Conflict": ("reports/q3", 1, 2, "mg:x"),
+    "ClaimLost": ("port/login", "running", "ana"),
     "LeaseLost": ("abc", 1, 2),
     "Fenced": ("abc", 1, 2),
     "StreamRestarted": ("abc", 120),

@@ -109,13 +109,14 @@ def decode_array(body: bytes | memoryview) -> Any:
     except ImportError:
         raise CodecError(f"{NPY} needs NumPy: pip install numpy") from None
     try:
-        if bytes(body[6:8]) == b"\x03\x00":  # field names beyond Latin-1, which NumPy reads only as a whole
+        first = bytes(body[:12])
+        if first[6:8] == b"\x03\x00":  # field names beyond Latin-1, which NumPy reads only as a whole
             array = numpy.lib.format.read_array(io.BytesIO(bytes(body)), allow_pickle=False)
             array.flags.writeable = False
             return array
         # The header is short; the numbers behind it are never copied.
-        length = 4 if bytes(body[6:8]) == b"\x02\x00" else 2
-        at = 8 + length + int.from_bytes(body[8:8 + length], "little")
+        length = 4 if first[6:8] == b"\x02\x00" else 2
+        at = 8 + length + int.from_bytes(first[8:8 + length], "little")
         shape, fortran, dtype = _header(bytes(body[:at]))
         count = math.prod(shape)
         if len(body) - at != count * dtype.itemsize:

@@ -19,6 +19,7 @@ from memgang.space import Space
 from memgang.store import check, exporter, server
 
 SHOWN = 20  # agents of a long list
+LITTLE_BYTES = 64 << 20  # of large bodies in memory; containers that nobody has told otherwise have a quarter of this
 
 
 def add_to(app: typer.Typer) -> None:
@@ -132,6 +133,7 @@ async def _examine(settings: Settings, note: Any) -> None:
         totals = await opened.stats()
         note("ok", f"space {opened.name}", f"{totals.get('count', 0):,d} objects, {size(totals.get('bytes', 0))}")
         _host(opened, note)
+        await asyncio.to_thread(_large, opened, note)
         _exports(opened, note)
 
 
@@ -150,6 +152,20 @@ def _host(opened: Space, note: Any) -> None:
     note("ok" if found.readable else "warn", "host tier",
          f"{found.bodies:,} bodies and {found.answers:,} answers, {size(found.used)} of {size(found.size)} in {found.folder}; "
          f"{'' if found.readable else 'not read from now, '}{read}{by}; events of {found.rings} processes wait to be written{left}")
+
+
+def _large(opened: Space, note: Any) -> None:
+    """Where bodies over the inline limit go, and whether the memory there is worth the name: containers often have 64 MB."""
+    large = opened.store.large
+    found = large.files.sizes()
+    if large.placement == "network":
+        note("ok", "large bodies", f"to the server; copies of {size(found['copies'])} on this host")
+        return
+    small = found["limit"] < LITTLE_BYTES
+    note("warn" if small else "ok", "large bodies",
+         f"{size(found['ours'])} of {size(found['limit'])} in {large.files.ours.root.parent}, {size(found['spilled'])} on the disk",
+         "what is more goes to the disk at once: give the container more shared memory (--shm-size), or name a directory of your own "
+         "on a larger file system in MEMGANG_HOST_DIR" if small else "")
 
 
 def _exports(opened: Space, note: Any) -> None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from memgang.model import Parsed
 from memgang.readers import web
 from memgang.readers.fingerprint import Fingerprint, fingerprint, fingerprint_all, of_fetched, unchanged, unchanged_all
+from memgang.readers.reach import Reach
 from memgang.readers.sources import expand, natural, refuse_secrets
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["VERSION", "Fingerprint", "expand", "fingerprint", "fingerprint_all", "natural", "of_fetched", "read",
+__all__ = ["VERSION", "Fingerprint", "Reach", "expand", "fingerprint", "fingerprint_all", "natural", "of_fetched", "read",
            "read_fetched", "read_file", "refuse_secrets", "unchanged", "unchanged_all"]
 
 # Goes into the keys of remembered readings: raise it whenever the same bytes give other parts.

@@ -19,6 +19,7 @@ import msgspec
 
 from memgang.errors import ReadError
 from memgang.readers import web
+from memgang.readers.reach import Reach
 
 if TYPE_CHECKING:
     import httpx
@@ -75,14 +76,16 @@ def of_fetched(fetched: web.Fetched) -> bytes:
                                 at_ns=time.time_ns(), etag=etag, last_modified=modified))
 
 
-def unchanged(source: str, fingerprint_bytes: bytes, *, http: httpx.Client | None = None) -> bool:
-    """Whether the source still has the content it had. False in doubt: then it is read again."""
+def unchanged(
+    source: str, fingerprint_bytes: bytes, *, http: httpx.Client | None = None, reach: Reach | None = None
+) -> bool:
+    """Whether the source still has the content it had. False in doubt: then it is read again. ``reach``: see `web.fetch`."""
     try:
         old = msgspec.json.decode(fingerprint_bytes, type=Fingerprint)
     except msgspec.DecodeError:
         return False
     if web.is_url(source):
-        return old.kind == "url" and web.unchanged(source, old.etag, old.last_modified, http)
+        return old.kind == "url" and web.unchanged(source, old.etag, old.last_modified, http, reach)
     if old.kind != "file":
         return False
     path = Path(source)

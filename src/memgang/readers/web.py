@@ -1,7 +1,7 @@
 """URLs: fetch a page with limits, or ask whether it has changed.
 
-Which addresses may be asked at all is not decided here: a server that reads URLs for others must keep
-them from naming machines inside its own network.
+A person may name any address. Who reads URLs that others name hands in a `Reach`, which keeps them, and the
+redirects of any server, from naming machines inside this network.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from memgang.errors import ReadError
+from memgang.readers.reach import Reach
 
 if TYPE_CHECKING:
     import httpx  # imported where it is used: a large library, and most runs read no page
@@ -44,27 +45,31 @@ def carries_secret(source: str) -> bool:
     return is_url(source) and "@" in source.partition("://")[2].split("/", 1)[0].split("?", 1)[0].split("#", 1)[0]
 
 
-def client() -> httpx.Client:
-    """A client with this module's limits. Close it, or use it in a ``with``."""
+def client(reach: Reach | None = None) -> httpx.Client:
+    """A client with this module's limits, and none of whose requests goes beyond ``reach``. Close it, or use it in a ``with``."""
     import httpx
 
     return httpx.Client(timeout=httpx.Timeout(TOTAL_S, connect=CONNECT_S), follow_redirects=True,
-                        max_redirects=REDIRECTS_MAX, headers={"User-Agent": USER_AGENT})
+                        max_redirects=REDIRECTS_MAX, headers={"User-Agent": USER_AGENT},
+                        # With a transport of ours no proxy of the environment is used: it would look names up itself.
+                        transport=reach.transport() if reach is not None else None)
 
 
-def fetch(url: str, http: httpx.Client | None = None, timeout_s: float = TOTAL_S) -> Fetched:
-    """The body behind a URL.
+def fetch(url: str, http: httpx.Client | None = None, timeout_s: float = TOTAL_S, reach: Reach | None = None) -> Fetched:
+    """The body behind a URL. With ``reach`` only addresses it allows are asked; ``http`` brings its own.
 
     Raises:
-        ReadError: not reachable, an error status, too large, too slow, or too many redirects.
+        ReadError: not reachable, out of reach, an error status, too large, too slow, or too many redirects.
     """
-    fetched = _get(url, {}, http, timeout_s)
+    fetched = _get(url, {}, http, timeout_s, reach)
     assert fetched is not None  # without conditions there is no 304; _get raises for it
     return fetched
 
 
-def unchanged(url: str, etag: str, last_modified: str, http: httpx.Client | None = None) -> bool:
-    """Whether the server says that the page is the one with these marks. False when it cannot be asked."""
+def unchanged(
+    url: str, etag: str, last_modified: str, http: httpx.Client | None = None, reach: Reach | None = None
+) -> bool:
+    """Whether the server says that the page is the one with these marks. False when it cannot, or must not, be asked."""
     conditions = {}
     if etag:
         conditions["If-None-Match"] = etag
@@ -73,19 +78,19 @@ def unchanged(url: str, etag: str, last_modified: str, http: httpx.Client | None
     if not conditions:
         return False
     try:
-        return _get(url, conditions, http, TOTAL_S, body=False) is None
+        return _get(url, conditions, http, TOTAL_S, reach, body=False) is None
     except ReadError:
         return False
 
 
 def _get(url: str, headers: dict[str, str], http: httpx.Client | None, timeout_s: float,
-         body: bool = True) -> Fetched | None:
+         reach: Reach | None, body: bool = True) -> Fetched | None:
     """One request; None for 304. Without ``body`` the answer's body is not read."""
     import httpx
 
     if http is None:
-        with client() as own:
-            return _get(url, headers, own, timeout_s, body)
+        with client(reach) as own:
+            return _get(url, headers, own, timeout_s, reach, body)
     ends = time.monotonic() + min(timeout_s, TOTAL_S)
     try:
         with http.stream("GET", url, headers=headers, follow_redirects=True) as answer:

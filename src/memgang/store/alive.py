@@ -67,7 +67,7 @@ def dead(runtime_dir: Path, inc: str) -> bool:
         return found
     if len(_seen) > 10_000:
         _seen.clear()
-    found = _unlocked(place / inc)
+    found = unlocked(place / inc)
     _seen[place, inc] = now, found
     return found
 
@@ -117,7 +117,8 @@ class Watch:
             self._task.cancel()
 
 
-def _unlocked(path: Path) -> bool:
+def unlocked(path: Path) -> bool:
+    """Whether nobody has this file locked. False too where it is not there."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -139,7 +140,7 @@ def _tidy(place: Path) -> None:
             path = Path(entry.path)
             with contextlib.suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
-                if entry.name.startswith(".") and time.time() - status.st_mtime < NEW_S or not _unlocked(path):
+                if entry.name.startswith(".") and time.time() - status.st_mtime < NEW_S or not unlocked(path):
                     continue
                 if status.st_mode & 0o777 != 0o400:
                     os.utime(path)

@@ -8,7 +8,6 @@ key, above 16 MiB in parts, and `put` renames it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -290,15 +289,8 @@ class Objects:
         kept = self.at_hand(ref)
         return kept if kept is not None else await self.fetch(ref)
 
-    async def fetch(self, ref: Ref) -> Kept:
+    async def fetch(self, ref: Ref, looks: int = LOOKS) -> Kept:
         """`get` of what this host was seen not to have."""
-        for _ in range(LOOKS - 1):
-            with contextlib.suppress(ObjectLost):
-                return await self._fetched(ref)
-            # Forgotten, and put anew perhaps, between the reply of the server and the look for its file.
-        return await self._fetched(ref)
-
-    async def _fetched(self, ref: Ref) -> Kept:
         since = time.monotonic()
         found = await self._gets.ask(ref)
         match found:
@@ -315,7 +307,13 @@ class Objects:
                 if not _is_meta(found.meta):  # not part of what is hashed: looked at by itself
                     _meta(ref, found.meta)
         if found.body is None:
-            return await self.large.had(ref, found, since)
+            try:
+                return await self.large.had(ref, found, since)
+            except ObjectLost:
+                # Forgotten, and put anew perhaps, between the reply of the server and the look for its file.
+                if looks == 1:
+                    raise
+                return await self.fetch(ref, looks - 1)
         if self._settings.verify == "always" or ref not in self._verified:
             if not is_of(ref, found.media_type, found.body):
                 raise IntegrityError(ref, f"{len(found.body):,} bytes that are {ref_of(found.media_type, found.body)}")

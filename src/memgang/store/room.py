@@ -32,36 +32,49 @@ async def refs_of(wire: Wire, index: str, members: Sequence[bytes]) -> list[Ref]
     return refs
 
 
+class ByShard:
+    """Bytes by shard, where there are several, as they were when all were asked last."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.used: dict[int, int] = {}
+
+    def others(self, ref: Ref) -> int:
+        """What all shards but that of this object hold."""
+        own = self._keys.shard_of(ref.id)
+        return sum(used for shard, used in self.used.items() if shard != own)
+
+    def taken(self, size: int, ref: Ref) -> None:
+        """So many bytes more, until all are asked again."""
+        if self.used:
+            shard = self._keys.shard_of(ref.id)
+            self.used[shard] = self.used.get(shard, 0) + size  # a space that was lost may have come back with more shards
+
+
 class Room:
     """The room of one space. With several shards a shard may hold what the others, when last asked, did not."""
 
     def __init__(self, wire: Wire, keys: Keys, budget: int, evicted: Callable[[list[Ref]], Awaitable[None]]) -> None:
         self._wire, self._keys, self._budget, self._evicted = wire, keys, budget, evicted
-        self._used: dict[int, int] = {}  # by shard, where there are several
+        self._held = ByShard(keys)
 
     def limit(self, ref: Ref) -> int:
         """What the shard of this object may hold; 0 where there is no budget."""
-        return max(1, self._budget - self._others(ref)) if self._budget else 0
-
-    def _others(self, ref: Ref) -> int:
-        own = self._keys.shard_of(ref.id)
-        return sum(used for shard, used in self._used.items() if shard != own)
+        return max(1, self._budget - self._held.others(ref)) if self._budget else 0
 
     def taken(self, size: int, ref: Ref) -> None:
         """So many bytes more, until all shards are asked again."""
-        if self._used:
-            shard = self._keys.shard_of(ref.id)
-            self._used[shard] = self._used.get(shard, 0) + size  # a space that was lost may have come back with more shards
+        self._held.taken(size, ref)
 
     def full(self, what: str, ref: Ref, used: int) -> StoreFull:
         """The refusal, with the figures of the whole space. ``used`` is those of the object's shard."""
-        return StoreFull(what, used + self._others(ref), self._budget)
+        return StoreFull(what, used + self._held.others(ref), self._budget)
 
     async def measure(self) -> None:
         """Ask every shard what it holds, where several share a budget."""
         if self._budget and self._keys.shards > 1:
             replies = [(s, self._wire.call("HGET", self._keys.at(s, "u"), "bytes")) for s in range(self._keys.shards)]
-            self._used = {shard: int(await reply or 0) for shard, reply in replies}
+            self._held.used = {shard: int(await reply or 0) for shard, reply in replies}
 
     async def make(self, size: int, ref: Ref, used: int) -> bool:
         """Make room for an object of this size, whose shard holds ``used``; whether anything went.
@@ -69,7 +82,7 @@ class Room:
         First what has expired, then the lowest ranks of all shards; never what is pinned, guarded or kept. What is
         larger than the whole budget evicts nothing.
         """
-        needed = used + self._others(ref) + size - self._budget
+        needed = used + self._held.others(ref) + size - self._budget
         if size > self._budget:
             return False
         freed = await swept(self._wire, self._keys)

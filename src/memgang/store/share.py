@@ -14,7 +14,7 @@ from memgang.errors import StoreFull
 from memgang.model import Ref
 from memgang.store import scripts
 from memgang.store.keys import Keys
-from memgang.store.room import BATCH, EVICTOR, lowest, refs_of, swept
+from memgang.store.room import BATCH, EVICTOR, ByShard, lowest, refs_of, swept
 from memgang.store.wire import Wire
 
 PAGE = 256  # ranks that are looked at in one round trip
@@ -27,34 +27,28 @@ class Share:
 
     def __init__(self, wire: Wire, keys: Keys, agent: str, limit: int, evicted: Callable[[list[Ref]], Awaitable[None]]) -> None:
         self._wire, self._keys, self._agent, self._limit, self._evicted = wire, keys, agent, limit, evicted
-        self._used: dict[int, int] = {}  # by shard, where there are several
+        self._held = ByShard(keys)
 
     async def limit(self, ref: Ref) -> int:
         """What the shard of this object may hold of it."""
-        if self._keys.shards > 1 and not self._used:
+        if self._keys.shards > 1 and not self._held.used:
             await self.measure()
-        return max(1, self._limit - self._others(ref))
-
-    def _others(self, ref: Ref) -> int:
-        own = self._keys.shard_of(ref.id)
-        return sum(used for shard, used in self._used.items() if shard != own)
+        return max(1, self._limit - self._held.others(ref))
 
     def taken(self, size: int, ref: Ref) -> None:
         """So many bytes more, until all shards are asked again."""
-        if self._used:
-            shard = self._keys.shard_of(ref.id)
-            self._used[shard] = self._used.get(shard, 0) + size
+        self._held.taken(size, ref)
 
     def full(self, what: str, ref: Ref, used: int) -> StoreFull:
         """The refusal, with the agent's figures in the whole space. ``used`` is those of the object's shard."""
-        return StoreFull(what, used + self._others(ref), self._limit, self._agent)
+        return StoreFull(what, used + self._held.others(ref), self._limit, self._agent)
 
     async def measure(self) -> int:
         """Ask every shard what the agent has; all of it."""
         replies = [(s, self._wire.call("HGET", self._keys.at(s, "u"), OWN + self._agent.encode())) for s in range(self._keys.shards)]
         used = {shard: int(await reply or 0) for shard, reply in replies}
         if self._keys.shards > 1:
-            self._used = used
+            self._held.used = used
         return sum(used.values())
 
     async def make(self, size: int, ref: Ref, used: int) -> bool:

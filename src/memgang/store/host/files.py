@@ -44,15 +44,11 @@ class Files:
         system, at most a tenth of the machine's memory."""
         self.ours, self.spilled = Shelf(ours), Shelf(spilled, lasting=True)
         self.copies = Shelf(copies) if copies is not None else None
+        self.shelves = [self.ours, *filter(None, [self.copies]), self.spilled]  # in the order of looking
         self._limit = limit
         self._headroom, self._looked = 0, -LOOKED_S
         # By their stamps: under one name there can be another file by now.
         self._maps: weakref.WeakValueDictionary[Stamp, mmap.mmap] = weakref.WeakValueDictionary()
-
-    @property
-    def shelves(self) -> list[Shelf]:
-        """All of them, in the order of looking."""
-        return [self.ours, *filter(None, [self.copies]), self.spilled]
 
     @property
     def limit(self) -> int:
@@ -135,10 +131,9 @@ class Files:
         """The file with this stamp, mapped: it is what it was when its bytes were hashed."""
         held = self._maps.get(stamp)
         for shelf in self.shelves:
-            path = shelf.path(ident)
             if held is not None:
                 with contextlib.suppress(OSError):
-                    if Stamp.of(os.stat(path, follow_symlinks=False)) == stamp:
+                    if Stamp.of(os.stat(shelf.at(ident), follow_symlinks=False)) == stamp:
                         return memoryview(held)
             elif (found := self._find(shelf, ident)) is not None and found.stamp == stamp:
                 return self._shared(found)
@@ -173,7 +168,7 @@ class Files:
 
     def has(self, ident: str) -> bool:
         """Whether there is a file of this id. What it holds is not looked at."""
-        return any(os.access(shelf.path(ident), os.F_OK) for shelf in self.shelves)
+        return any(os.access(shelf.at(ident), os.F_OK) for shelf in self.shelves)
 
     def _find(self, shelf: Shelf, ident: str) -> Sealed | None:
         try:

@@ -178,7 +178,7 @@ class Draft:
         os.close(self.fd)
 
 
-def mapped(path: Path) -> Sealed | None:
+def mapped(path: Path | str) -> Sealed | None:
     """Map a sealed file. None: it is not there (any more), or is none of ours.
 
     Raises:

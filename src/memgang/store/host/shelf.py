@@ -65,6 +65,7 @@ class Shelf:
     def __init__(self, root: Path, *, lasting: bool = False) -> None:
         """``lasting``: what lies here is on a disk, and outlives the machine's being switched off."""
         self.root, self.lasting = root, lasting
+        self._root = str(root)
         self._counted = -COUNTED_S
         self._used = 0
 
@@ -118,9 +119,13 @@ class Shelf:
             os.close(lock)
             raise
 
+    def at(self, ident: str) -> str:
+        """`path` as text, for who maps: to make a path of it takes as long as to open the file."""
+        return f"{self._root}/{ident[0]}/{ident}"
+
     def find(self, ident: str) -> Sealed | None:
         """Map the file of this id, if it is here. What it holds is not looked at. OSError: as `mapped`."""
-        return mapped(self.path(ident))
+        return mapped(self.at(ident))
 
     # ── removing ──────────────────────────────────────────────────────────────────────────────
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import time
-from pathlib import Path
 
 import lmdb
 import msgspec
 
+from memgang.store.alive import unlocked
 from memgang.store.host.home import Home
 from memgang.store.host.tail import follower
 
@@ -40,24 +38,10 @@ def state(home: Home) -> State:
     live, dead = 0, 0
     with contextlib.suppress(OSError):
         for path in home.rings.iterdir():
-            if _unlocked(path):
+            if unlocked(path):
                 dead += 1
             else:
                 live += 1
     read = tier.flags.live
     return State(str(home.folder), sizes["bodies"], sizes["answers"], sizes["used"], sizes["size"], tier.readable,
                  round(time.monotonic() - read, 3) if read else -1.0, follower(home.folder), live, dead)
-
-
-def _unlocked(path: Path) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)

@@ -173,7 +173,10 @@ class Tier:
         """Keep what the server was asked for, or given, at ``since`` (monotonic seconds). ``filed``: see `Kept`."""
         if len(body) <= BODY_MAX and self._takes(since):
             self._waiting[body_key(ident)] = since, entries.packed_body(Kept(media_type, body, meta, filed), expires, now_ms)
-            self._schedule()
+            if filed:
+                self.write_out()  # who does not find its stamp has all of it to hash, which takes longer than any transaction
+            else:
+                self._schedule()
 
     def keep_answer(self, call: str, answer: Answered, now_ms: int, since: float) -> None:
         """The same for the answer of a call."""

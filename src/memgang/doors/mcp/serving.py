@@ -1,0 +1,158 @@
+"""Serving: over stdio for one client, or over HTTP for many, on loopback unless told."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
+
+import memgang
+from memgang.doors.mcp.graph import GraphTools
+from memgang.doors.mcp.guard import Guard
+from memgang.doors.mcp.memory import Memory
+from memgang.doors.mcp.outside import Outside
+from memgang.doors.mcp.peek import Peek
+from memgang.doors.mcp.resources import OpenDoor
+from memgang.doors.mcp.work import WorkTools
+from memgang.engines.processes import Engine
+from memgang.engines.processes import engine as engine_of
+from memgang.errors import ConfigError
+from memgang.files import Roots
+from memgang.readers import Reach
+from memgang.space import Space
+
+PATH = "/mcp"
+TOKEN_CHARACTERS_MIN = 32
+HEADER_BYTES_MAX = 32 * 1024
+CLOSING_S = 5
+CONNECTIONS_MAX = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the door is opened.
+
+    ``roots`` are the folders whose files may be read, ``hosts`` those that may be fetched from although they are not public.
+    ``whole_bytes``: larger values are given as a reference and a preview. ``agent`` is the name all clients act under.
+    ``graph`` adds the nine tools of the official memory server.
+
+    Raises:
+        ConfigError: a root is no folder, a host is none, or whole_bytes is negative.
+    """
+
+    roots: Sequence[str | Path] = ()
+    hosts: Sequence[str] = ()
+    whole_bytes: int = 16 * 1024
+    agent: str = ""
+    graph: bool = False
+    _roots: Roots = field(init=False)
+    _reach: Reach = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.whole_bytes < 0:
+            raise ConfigError(f"whole_bytes={self.whole_bytes} must not be negative")
+        object.__setattr__(self, "_roots", Roots(self.roots))
+        object.__setattr__(self, "_reach", Reach(self.hosts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Web:
+    """Where it is served over HTTP.
+
+    ``names`` are the names (host, or host:port) by which clients reach it beside loopback, ``origins`` the web pages that may
+    ask. ``token``, if there is one, must be shown by every request; without one only loopback is served.
+
+    Raises:
+        ConfigError: other addresses than loopback without a token, or a token that can be guessed.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8321
+    names: Sequence[str] = ()
+    origins: Sequence[str] = ()
+    token: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if self.token and len(self.token) < TOKEN_CHARACTERS_MIN:
+            raise ConfigError(f"the token has {len(self.token)} characters and must have {TOKEN_CHARACTERS_MIN}: "
+                              "make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`")
+        if not self.token and not _is_loopback(self.host):
+            raise ConfigError(f"{self.host} can be reached by others: serve it with a token (--token-file), or on 127.0.0.1")
+
+
+def door_of(space: Space, engine: Engine, options: Options) -> OpenDoor:
+    """The door with all its tools."""
+    door = OpenDoor(space, options.agent)
+    Memory(door, options.whole_bytes)
+    Peek(door)
+    Outside(door, engine, options._roots, options._reach, options.whole_bytes)
+    WorkTools(door)
+    if options.graph:
+        GraphTools(door)
+    return door
+
+
+async def serve(space_name: str | None, options: Options, web: Web | None) -> None:
+    """Open the space and serve it until the client leaves (stdio) or the process is told to end (HTTP)."""
+    # What libraries log may repeat what clients have sent; and on stdio only the protocol may come out.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    async with memgang.open(space=space_name, agent=options.agent or "mcp") as space:
+        engine = engine_of("asyncio", cpu_bound=False)
+        try:
+            door = door_of(space, engine, options)
+            if web is None:
+                await door.run_stdio_async()
+            else:
+                await _serve_web(door, web)
+        finally:
+            await engine.aclose()
+
+
+async def _serve_web(door: OpenDoor, web: Web) -> None:
+    listening = _listen(web)
+    with listening:
+        port = listening.getsockname()[1]
+        shown = f"[{web.host}]" if ":" in web.host else web.host
+        names = ["127.0.0.1", "localhost", "[::1]", *([shown] if _is_loopback(web.host) else [])]
+        # Whole values, not patterns: a page may be made to look like one that begins so.
+        hosts = [f"{name}:{port}" for name in names] + [n for name in web.names for n in (name, f"{name}:{port}")]
+        security = TransportSecuritySettings(
+            enable_dns_rebinding_protection=True, allowed_hosts=hosts,
+            allowed_origins=[f"http://{name}:{port}" for name in names] + list(web.origins))
+        app = door.streamable_http_app(streamable_http_path=PATH, transport_security=security, host=web.host)
+        config = uvicorn.Config(
+            Guard(app, web.token, hosts), log_level="error", access_log=False, server_header=False,
+            limit_concurrency=CONNECTIONS_MAX, h11_max_incomplete_event_size=HEADER_BYTES_MAX, http="h11", ws="none",
+            timeout_graceful_shutdown=CLOSING_S)
+        print(f"memgang: MCP at http://{shown}:{port}{PATH}", file=sys.stderr, flush=True)
+        await uvicorn.Server(config).serve(sockets=[listening])
+
+
+def _listen(web: Web) -> socket.socket:
+    family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
+    # The protocol is named because asyncio turns off Nagle's delay only where it is: an answer would wait 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((web.host, web.port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise ConfigError(f"cannot listen at {web.host}:{web.port}: {getattr(error, 'strerror', None) or error}") from None
+    return listening
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
