@@ -82,6 +82,8 @@ SETTINGS = {
     "llm": "The language model that is used where none is named.",
     "openai_base_url": "The server for `openai:` models; else OPENAI_BASE_URL, else OpenAI's.",
     "openai_api_key": "The key for it; else OPENAI_API_KEY.",
+    "proxy_keys": "Keys of the upstreams of `memgang proxy` that have a prefix: words `PREFIX=KEY`, parted by spaces. The upstream "
+                  "without a prefix has `openai_api_key`.",
     "llm_timeout_s": "How long a language model may take for one answer.",
     "prices": "A TOML file with prices of your own.",
 }

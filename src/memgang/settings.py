@@ -123,6 +123,7 @@ class Settings:
     llm: str = "extractive"
     openai_base_url: str | None = None
     openai_api_key: str | None = field(default=None, repr=False)
+    proxy_keys: str | None = field(default=None, repr=False)  # of upstreams with a prefix: "groq/=KEY other/=KEY"
     llm_timeout_s: float = 120.0
     prices: Path | None = None  # a TOML file with prices of your own
 

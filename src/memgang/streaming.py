@@ -105,8 +105,8 @@ class Crossing:
 class Feed:
     """One call's stream in this process. Lives while it has readers or is led here."""
 
-    def __init__(self, store: Store, call: str, gone: Callable[[Feed], None]) -> None:
-        self._store, self.call, self._gone = store, call, gone
+    def __init__(self, store: Store, call: str, name: str, gone: Callable[[Feed], None]) -> None:
+        self._store, self.call, self.name, self._gone = store, call, name, gone
         self.attempt = Attempt(-1)
         self.answer: Attempt | None = None  # the object, where the pieces were not all of it
         self._waiting: list[asyncio.Future[None]] = []
@@ -254,8 +254,8 @@ class Stream:
     """
 
     def __init__(self, streams: Streams, key: str, produce: Produce, recall: Callable[[Compute], Awaitable[Recalled]],
-                 restart: Restart) -> None:
-        self.key = key
+                 restart: Restart, name: str) -> None:
+        self.key, self._name = key, name
         self.recalled: Recalled | None = None  # at the end: the reference, how it came, and what it costs
         self._streams, self._produce, self._recall, self._restart = streams, produce, recall, restart
         self._waiter: asyncio.Future[None] | None = None
@@ -278,7 +278,7 @@ class Stream:
         await self._pieces.aclose()
 
     async def _read(self) -> AsyncGenerator[Piece, None]:
-        feed = self._streams.feed(self.key)
+        feed = self._streams.feed(self.key, self._name)
         recall = asyncio.ensure_future(self._recall(functools.partial(feed.lead, self._produce)))
         recall.add_done_callback(self._ended)
         feed.enter()
@@ -356,25 +356,29 @@ class Streams:
         self._store = store
         self._feeds: dict[str, Feed] = {}
 
-    def open(self, key: str, produce: Produce, recall: Callable[[Compute], Awaitable[Recalled]], restart: str) -> Stream:
+    def open(
+        self, key: str, produce: Produce, recall: Callable[[Compute], Awaitable[Recalled]], restart: str, *, anew: bool = False,
+    ) -> Stream:
         """A reader of the call with this key. ``recall`` recalls it with the work it is given.
+
+        ``anew``: the recall refuses the answer there is. Its pieces are shown to nobody who would take that answer.
 
         Raises:
             ConfigError: no such policy.
         """
         if restart not in ("error", "marker"):
             raise ConfigError(f"restart={restart!r} must be one of error, marker")
-        return Stream(self, key, produce, recall, restart)  # type: ignore[arg-type]  # narrowed by the line above
+        return Stream(self, key, produce, recall, restart, f"{key} anew" if anew else key)  # type: ignore[arg-type]  # narrowed above
 
-    def feed(self, key: str) -> Feed:
-        """What of this call is under way in this process."""
-        if key not in self._feeds:
-            self._feeds[key] = Feed(self._store, key, self._gone)
-        return self._feeds[key]
+    def feed(self, key: str, name: str) -> Feed:
+        """What of this call is under way in this process, under this name."""
+        if name not in self._feeds:
+            self._feeds[name] = Feed(self._store, key, name, self._gone)
+        return self._feeds[name]
 
     def _gone(self, feed: Feed) -> None:
-        if self._feeds.get(feed.call) is feed:
-            del self._feeds[feed.call]
+        if self._feeds.get(feed.name) is feed:
+            del self._feeds[feed.name]
 
     async def aclose(self) -> None:
         """Stop following. Readers that are left are ended by their recalls."""

@@ -177,6 +177,12 @@ class Flights:
         if not flight.task.done():
             await self._give_up(flight.order)
 
+    async def settle(self) -> None:
+        """Wait until nothing is under way, those included that nobody waits for."""
+        while tasks := [flight.task for flight in self.running.values()] + list(self._others):
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)  # their callbacks, which take them out of the way
+
     async def aclose(self) -> None:
         """Cancel what is under way and give its claims up at once, so that nobody waits for their leases."""
         self.closed = True

@@ -35,6 +35,7 @@ from memgang.recall.leading import Leader
 from memgang.recall.occurrences import Occurrences
 from memgang.recall.order import Check, Formed, How, Order, Recalled, Terms
 from memgang.recall.renewing import due
+from memgang.store.host import Kept
 from memgang.store.process import fresh
 from memgang.store.store import Store
 
@@ -52,6 +53,10 @@ class Recaller:
         self._flights = Flights(store.settings.on_abandon, self._leader.give_up)
         self._occurrences = Occurrences()
         self._renewing: set[str] = set()
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way here."""
+        await self._flights.settle()
 
     async def aclose(self) -> None:
         """Cancel the work that is led here and give its claims up, so that nobody waits for their leases."""
@@ -133,10 +138,20 @@ class Recaller:
         Raises:
             CodecError: the answer is not of this type.
         """
+        found = self.answer_at_hand(call, formed, context, loop=loop)
+        return (decode(found[1].media_type, found[1].body, type),) if found is not None else None
+
+    def answer_at_hand(
+        self, call: Call, formed: Formed, context: Context, *, usable: Callable[[bytes], bool] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> tuple[Answered, Kept] | None:
+        """As `at_hand`, undecoded and with what is known of the answer. ``usable`` is asked about its validator."""
         started = time.perf_counter()
         if self._settings.audit == "strict" or (found := self._store.objects.answer_at_hand(formed.key)) is None:
             return None
         answer, kept = found
+        if usable is not None and not usable(answer.validator):
+            return None
         self._store.log.add(
             "hit", context, obj=answer.ref[len(REF_PREFIX):], call=formed.key, why="read" if call.kind in ("read", "tool") else "hit",
             saved=answer.usage, by=answer.by, fn=call.function, loop=loop)
@@ -144,7 +159,7 @@ class Recaller:
             work.inner = work.inner + answer.usage
             work.inner_ms += (time.perf_counter() - started) * 1000
             work.read[answer.ref] = kept.place
-        return (decode(kept.media_type, kept.body, type),)
+        return found
 
     async def _at_hand(self, order: Order) -> Answered | None:
         """An answer that this host has, may still be used, and has its object here: the server need not be asked."""

@@ -12,7 +12,7 @@ from typing import Any
 from memgang.codec import TTL, parse_ttl
 from memgang.errors import ConfigError, UnknownReference
 from memgang.lineage import Forgotten
-from memgang.model import Call, Context, Event, MemoryObject, NameVersion, Ref, Usage, current_context
+from memgang.model import Answered, Call, Context, Event, MemoryObject, NameVersion, Ref, Usage, current_context
 from memgang.recall import Check, Formed, Mode, Recalled, Recaller, Sample
 from memgang.settings import Settings
 from memgang.space import forgetting, looking, names, objects, remembering
@@ -20,6 +20,7 @@ from memgang.space.looking import Found, Wanted
 from memgang.space.objects import Manner
 from memgang.space.remembering import Remembered
 from memgang.store import log as logs
+from memgang.store.host import Kept
 from memgang.store.keys import check_label, check_name
 from memgang.store.process import default_agent, principal
 from memgang.store.replies import carried
@@ -357,7 +358,8 @@ class Space:
 
     def stream(
         self, call: Call, produce: Produce, *, ttl: TTL = "default", kind: str = "other", pos: float | None = None,
-        tags: Sequence[str] = (), sample: Sample = None, restart: str = "error",
+        tags: Sequence[str] = (), sample: Sample = None, restart: str = "error", mode: Mode = "share",
+        check: Check | None = None, validate: Callable[[], bytes] | None = None, formed: Formed | None = None,
     ) -> Stream:
         """The call's answer piece by piece while it is made, whoever makes it: ``async for piece in space.stream(...)``.
 
@@ -367,20 +369,34 @@ class Space:
 
         If the one who makes it fails or dies, another attempt takes over; a reader goes on where that one begins with
         what it was delivered. Otherwise ``restart`` decides: "error" raises, "marker" delivers
-        `memgang.streaming.RESTARTED` and begins again. ``sample``, and what else is raised: see `recall`.
+        `memgang.streaming.RESTARTED` and begins again. ``mode`` is ``"share"`` or ``"refresh"``. The other options, and
+        what else is raised: see `recall`.
 
         Raises:
             StreamRestarted: what was delivered is not the beginning of the answer.
             CodecError: pieces of another type, or of both.
+            ConfigError: another mode; what is for nobody else has no stream to be followed.
         """
+        if mode == "private":
+            raise ConfigError("mode='private' has no stream: call what produces it, or recall it")
         if sample is not None:
-            call = self.sampled(call, sample)
-        formed = self.form(call)
+            call, formed = self.sampled(call, sample), None
+        whole = formed or self.form(call)
 
         def recall(compute: Callable[[], Awaitable[Any]]) -> Awaitable[Recalled]:
-            return self.recall(call, compute, ttl=ttl, kind=kind, pos=pos, tags=tags, formed=formed)
+            return self.recall(call, compute, ttl=ttl, kind=kind, pos=pos, tags=tags, formed=whole, mode=mode, check=check,
+                               validate=validate)
 
-        return self._streams.open(formed.key, produce, recall, restart)
+        return self._streams.open(whole.key, produce, recall, restart, anew=mode == "refresh")
+
+    def answer_at_hand(
+        self, call: Call, formed: Formed, *, usable: Callable[[bytes], bool] | None = None
+    ) -> tuple[Answered, Kept] | None:
+        """The call's answer and its bytes, if this host has both: a hit without a turn of the loop. None: `recall` it.
+
+        ``usable`` is asked about the validator that was kept with the answer.
+        """
+        return self._recaller.answer_at_hand(call, formed, self.context, usable=usable)
 
     def key(self, call: Call) -> str:
         """The key a call has in this space."""
@@ -449,6 +465,10 @@ class Space:
     async def erase(self) -> None:
         """Remove the whole space with everything in it: for spaces made for one job. Close it next."""
         await carried(self._store.erase(), "read")
+
+    async def settle(self) -> None:
+        """Wait until what is under way here has ended, also work whose callers have left. For who is about to `aclose`."""
+        await self._recaller.settle()
 
     async def aclose(self) -> None:
         """Give up what is under way, write what waits and leave. The space and its memory stay."""

@@ -94,6 +94,11 @@ class Keys:
         """Up to where each log stands in each folder of exports: nothing behind the slowest is trimmed."""
         return f"mg:{{{space}}}:exported"
 
+    @staticmethod
+    def tokens(space: str) -> str:
+        """Who may come in by the doors that ask for a token."""
+        return f"mg:{{{space}}}:acl"
+
     def logs(self) -> list[str]:
         """The names of all logs, ``a00 h00 a01 h01 ...``: changes and reads of each shard."""
         return [f"{which}{shard:02x}" for shard in range(self.shards) for which in "ah"]

@@ -184,7 +184,8 @@ class Store:
             self.tier.clear({})
         await asyncio.to_thread(self.large.files.clear)
         await self.wire.call("UNLINK", Keys.config(self.keys.space), Keys.janitor(self.keys.space),
-                             Keys.sealer(self.keys.space), Keys.sealed(self.keys.space), Keys.exported(self.keys.space))
+                             Keys.sealer(self.keys.space), Keys.sealed(self.keys.space), Keys.exported(self.keys.space),
+                             Keys.tokens(self.keys.space))
 
     async def rewrite(self) -> bool:
         """Have the server write its files anew, without what is gone; when it is done. False: it keeps none, or refuses us."""

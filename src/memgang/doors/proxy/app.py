@@ -1,0 +1,199 @@
+"""The proxy as an ASGI application: reads a request within its limits, decides which way it goes, sends the reply."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote
+
+from memgang.canonical import read_json
+from memgang.doors.proxy import asking, references
+from memgang.doors.proxy.answers import encoded
+from memgang.doors.proxy.asking import Asked
+from memgang.doors.proxy.entering import Caller, Denied, Entrance, Headers, header
+from memgang.doors.proxy.failing import told
+from memgang.doors.proxy.passing import Passage
+from memgang.doors.proxy.recalling import Recaller
+from memgang.doors.proxy.replies import Reply, error
+from memgang.doors.proxy.upstream import Upstream
+from memgang.errors import MemGangError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# All of a request that says which call it is: body, path, scope, beta header, Cache-Control.
+_Said = tuple[bytes, str, str, str, str]
+READ_MAX, READ_BYTES_MAX = 256, 32 * 1024
+
+BODY_S = 30.0  # how long a request may take to arrive
+REFUSED_S = 5.0  # and how long one that is refused
+REFUSED_TIMES = 4  # as much as may be sent, so much of a refused request is taken and thrown away
+
+_log = logging.getLogger("memgang.proxy")
+
+
+class Gone(Exception):  # nobody is left to be told an error
+    """The caller has left."""
+
+
+class Proxy:
+    """One proxy. Lives as long as its server, on one event loop."""
+
+    def __init__(self, recaller: Recaller, entrance: Entrance, body_bytes_max: int) -> None:
+        self._recaller, self._entrance, self._body_bytes_max = recaller, entrance, body_bytes_max
+        self._upstreams = recaller.upstreams
+        self._passage = Passage(recaller.upstreams, recaller.refusals)
+        self._read: OrderedDict[_Said, Asked] = OrderedDict()  # requests as they were read: most that hit were asked before
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request, as ASGI hands it over."""
+        if scope["type"] != "http":  # a web socket: closed before it is open
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            reply = await self._reply(scope, receive)
+        except Gone:
+            return
+        except Denied as denied:
+            reply = error(denied.status, denied.code, denied.message)
+        except Exception as failure:
+            if not isinstance(failure, MemGangError | TimeoutError):
+                _log.error("a request failed with %s", type(failure).__name__)
+            reply = told(failure)
+        await _sent(reply, send)
+
+    async def _reply(self, scope: Message, receive: Receive) -> Reply:
+        headers: Headers = scope["headers"]
+        try:
+            caller = await self._entrance.admit(headers)
+            path = _path(scope)
+        except Denied:
+            await self._let_out(receive)
+            raise
+        content = await self._content(headers, receive)
+        query = scope.get("query_string", b"").decode("latin-1")
+        method = scope["method"]
+        if method != "POST" or not content or header(headers, b"content-encoding") not in ("", "identity"):
+            return await self._passage.reply(self._upstreams.default, method, path, query, headers, content)
+        if path not in asking.PATHS and not header(headers, b"content-type").startswith("application/json"):
+            return await self._passage.reply(self._upstreams.default, method, path, query, headers, content)
+        said = (content, path, caller.scope, header(headers, b"openai-beta"), header(headers, b"cache-control"))
+        if (known := self._read.get(said)) is not None:
+            self._read.move_to_end(said)
+            return await self._recaller.reply(known, caller)
+        body = read_json(content)
+        upstream = self._upstream(body)
+        if path not in asking.PATHS or not isinstance(body, dict):
+            return await self._passage.reply(upstream, method, path, query, headers, _untouched(content, body, upstream))
+        return await self._asked(caller, upstream, query, headers, said, body)
+
+    async def _asked(
+        self, caller: Caller, upstream: Upstream, query: str, headers: Headers, said: _Said, body: dict[str, Any]
+    ) -> Reply:
+        """A request of the kind that is shared, if this one may be."""
+        content, path, *_ = said
+        refs: tuple[Any, ...] = ()
+        if references.SIGN in content and path != "/embeddings":
+            if caller.scope:
+                raise Denied(403, "references_not_allowed", "references belong to the space; a token with a scope has no part in it")
+            with self._recaller.space.acting_as(agent=caller.agent or None, run=caller.run or None):
+                body, refs = await references.put_in(self._recaller.space, body)
+            if refs:
+                content = encoded(body)
+        if asking.shareable(path, body):
+            asked = asking.asked(path, body, upstream, scope=caller.scope, beta=header(headers, b"openai-beta"),
+                                 cache_control=header(headers, b"cache-control"), refs=refs)
+            if asked.controls.store:
+                if not refs and len(content) <= READ_BYTES_MAX:
+                    self._read[said] = asked
+                    if len(self._read) > READ_MAX:
+                        self._read.popitem(last=False)
+                return await self._recaller.reply(asked, caller)
+        return await self._passage.reply(upstream, "POST", path, query, headers, _untouched(content, body, upstream))
+
+    def _upstream(self, body: Any) -> Upstream:
+        model = body.get("model") if isinstance(body, dict) else None
+        if not isinstance(model, str):
+            return self._upstreams.default
+        if (upstream := self._upstreams.of(model)) is None:
+            raise Denied(404, "model_not_found", f"no upstream serves the model {model[:100]!r}")
+        return upstream
+
+    async def _content(self, headers: Headers, receive: Receive) -> bytes:
+        """The body, within its limits of size and time."""
+        length = header(headers, b"content-length")
+        if length.isdecimal() and int(length[:20]) > self._body_bytes_max:
+            await self._let_out(receive)
+            raise self._too_large()
+        content = bytearray()
+        try:
+            async with asyncio.timeout(BODY_S):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    content += message.get("body", b"")
+                    if len(content) > self._body_bytes_max:
+                        if message.get("more_body", False):
+                            await self._let_out(receive)
+                        raise self._too_large()
+                    if not message.get("more_body", False):
+                        return bytes(content)
+        except TimeoutError:
+            raise Denied(408, "too_slow", f"the request did not arrive within {BODY_S:.0f} s") from None
+
+    async def _let_out(self, receive: Receive) -> None:
+        """Take what a refused caller is still sending, for a while: a closed door would take the reply with it."""
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REFUSED_S):
+                while size < REFUSED_TIMES * self._body_bytes_max:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
+
+    def _too_large(self) -> Denied:
+        return Denied(413, "too_large", f"the request has more than {self._body_bytes_max:,} bytes; --max-body-mb allows more")
+
+
+def _path(scope: Message) -> str:
+    """The path behind /v1, still percent-encoded. It must not lead out of what the upstream was named for."""
+    raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+    path: str = raw.removeprefix("/v1") if raw.startswith("/v1/") else raw
+    steps = unquote(unquote(path)).replace("\\", "/").split("/")
+    if not path.startswith("/") or {".", ".."} & set(steps) or "" in steps[1:-1] or not path.isascii() or not path.isprintable():
+        raise Denied(400, "invalid_path", "the path holds steps that lead elsewhere")
+    return path
+
+
+def _untouched(content: bytes, body: Any, upstream: Upstream) -> bytes:
+    """The request as it came, unless it holds what is not for the upstream or names the model as only we do."""
+    if not isinstance(body, dict):
+        return content
+    changed = {name: value for name, value in body.items() if name not in asking.OURS}
+    if isinstance(model := body.get("model"), str) and upstream.model(model) != model:
+        changed["model"] = upstream.model(model)
+    return content if changed == body else encoded(changed)
+
+
+async def _sent(reply: Reply, send: Send) -> None:
+    headers = [(name.encode(), text.encode("latin-1")) for name, text in reply.headers.items()]
+    if reply.content_type:
+        headers.append((b"content-type", reply.content_type.encode("latin-1")))
+    if isinstance(reply.body, bytes):
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        return
+    async with contextlib.aclosing(reply.body) as pieces:
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,88 @@
+"""Who may come in. Asked of every request, whatever its method, before anything else is done or read.
+
+    Host      one of the names this server has: a page of another name that was led here by DNS is refused
+    Origin    a page's own, or one that was allowed: other pages have no business with somebody's memory
+    token     one that was made for this space and not revoked; on loopback, where there is none, everybody is let in
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from memgang.errors import ConfigError
+from memgang.store.keys import check_label
+from memgang.store.tokens import SIGN, Tokens
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Denied(Exception):  # what is raised is the answer
+    """The request ends here with this status."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. ``agent`` '' has no identity; ``scope`` is that of the token and of nothing else."""
+
+    agent: str
+    run: str
+    scope: str
+
+
+def header(headers: Headers, name: bytes) -> str:
+    """A header's text, '' without it."""
+    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+
+
+class Entrance:
+    """The rules of one proxy. ``tokens`` are those of its space."""
+
+    def __init__(self, tokens: Tokens, hosts: Sequence[str], origins: Sequence[str], *, required: bool) -> None:
+        self._tokens, self._required = tokens, required
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+
+    async def admit(self, headers: Headers) -> Caller:
+        """The caller.
+
+        Raises:
+            Denied: with 403, 401, or 400 where an agent or run is no label.
+        """
+        hosts = [value.decode("latin-1").lower() for key, value in headers if key == b"host"]
+        if len(hosts) != 1 or _name(hosts[0]) not in self._hosts:
+            raise Denied(403, "host_not_allowed", "this server is not known by that Host; --allow-host adds a name")
+        origin = header(headers, b"origin").lower()
+        if origin and origin not in self._origins and origin != f"http://{hosts[0]}":
+            raise Denied(403, "origin_not_allowed", "pages of this Origin may not ask here; --allow-origin adds one")
+        agent, scope = "", ""
+        await self._tokens.refresh()
+        scheme, _, text = header(headers, b"authorization").partition(" ")
+        # Who shows a token is who it says, also where nobody needs one: the first may have been made a moment ago.
+        if self._required or self._tokens.any or text.strip().startswith(SIGN):
+            token = await self._tokens.owner(text.strip()) if scheme.lower() == "bearer" else None
+            if token is None:
+                raise Denied(401, "invalid_api_key", "a token of this space is needed as the API key; `memgang token create` makes one")
+            agent, scope = token.agent, token.scope
+        try:
+            if not agent and (given := header(headers, b"x-memgang-agent")):
+                agent = check_label("x-memgang-agent", given)
+            run = header(headers, b"x-memgang-run")
+            return Caller(agent, check_label("x-memgang-run", run) if run else "", scope)
+        except ConfigError as error:
+            raise Denied(400, "invalid_header", str(error)) from None
+
+
+def _name(host: str) -> str:
+    """A Host without its port; '' for what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or "" if "@" not in host and "/" not in host else ""
+    except ValueError:
+        return ""

@@ -1,0 +1,317 @@
+"""One request that is recalled: the answer there is, the one that is under way from its first byte on, or a new one.
+
+What is kept is what the upstream sent: its events, byte for byte. The upstream is always asked for a stream, so that
+whoever joins is shown the answer while it comes; who wants it plain is given one that is made of the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
+
+from memgang import llms
+from memgang.doors.proxy import chat, events
+from memgang.doors.proxy.answers import Answer, cut
+from memgang.doors.proxy.asking import Asked
+from memgang.doors.proxy.entering import Caller
+from memgang.doors.proxy.events import Frames
+from memgang.doors.proxy.failing import Refusals
+from memgang.doors.proxy.replies import STREAM, Reply, error_event
+from memgang.doors.proxy.upstream import Upstreams, refusal
+from memgang.errors import MemGangError, ModelError, StoreFull, TooLarge
+from memgang.model import Completion, Ref, Usage, current_work
+from memgang.recall import Formed, Recalled
+from memgang.settings import Price
+from memgang.space import Space
+from memgang.streaming import RESTARTED, Stream
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+PLAINS_MAX, PLAIN_BYTES_MAX = 256, 256 * 1024
+STAMP = b"at:"  # what is kept with an answer as its validator: when it was made, in ms of the server's clock
+
+
+class Recaller:
+    """All recalled requests of one proxy."""
+
+    def __init__(self, space: Space, upstreams: Upstreams, prices: Mapping[str, Price], answer_s: float) -> None:
+        self.space, self.upstreams, self.prices, self.answer_s = space, upstreams, prices, answer_s
+        self.refusals = Refusals()
+        self.plains = Plains()
+
+    async def reply(self, asked: Asked, caller: Caller) -> Reply:
+        """The reply. Of a stream, the first event is there."""
+        with self.space.acting_as(agent=caller.agent or None, run=caller.run or None):
+            if asked.samples and caller.agent:  # without an identity there is nobody whose asks could be counted
+                asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"))
+            formed = self.space.form(asked.call)
+            exchange = _Exchange(self, asked, formed)
+            ending = asyncio.timeout(self.answer_s)
+            try:
+                async with ending:
+                    return await (exchange.streamed() if asked.streaming else exchange.plain())
+            except (MemGangError, TimeoutError) as failure:
+                return self.refusals.reply(formed.key, failure, **exchange.headers("miss"))
+
+
+class Plains:
+    """Plain answers that were made of events lately, by reference and kind of request: a hit need not read all events again."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[Ref, str], bytes] = OrderedDict()
+
+    def get(self, ref: Ref, route: str) -> bytes | None:
+        """The answer, if it is here."""
+        if (made := self._made.get((ref, route))) is not None:
+            self._made.move_to_end((ref, route))
+        return made
+
+    def keep(self, ref: Ref, route: str, made: bytes) -> None:
+        """Keep a small one for a while."""
+        if len(made) <= PLAIN_BYTES_MAX:
+            self._made[ref, route] = made
+            if len(self._made) > PLAINS_MAX:
+                self._made.popitem(last=False)
+
+
+class _Exchange:
+    """One request and what comes of it."""
+
+    def __init__(self, recaller: Recaller, asked: Asked, formed: Formed) -> None:
+        self._recaller, self._asked, self._formed = recaller, asked, formed
+        self._made: Answer | None = None  # that of the attempt led here
+        self._recalled: Recalled | None = None
+        self._degraded = False
+
+    def _open(self) -> Stream:
+        """The answer as it comes."""
+        space, says = self._recaller.space, self._asked.controls
+        return space.stream(
+            self._asked.call, self._produce, ttl="default" if says.ttl_s is None else says.ttl_s, kind="answer",
+            restart="error" if self._asked.streaming else "marker", mode="refresh" if says.anew else "share", formed=self._formed,
+            check=self._still_young if says.max_age_s is not None and not says.anew else None,
+            validate=lambda: STAMP + str(space.store.log.server_ms()).encode())
+
+    def _young(self, stamp: bytes) -> bool:
+        made, most = stamp.removeprefix(STAMP), self._asked.controls.max_age_s
+        return most is None or made.isdigit() and self._recaller.space.store.log.server_ms() - int(made) <= most * 1000
+
+    async def _still_young(self, stamp: bytes) -> bool:
+        return self._young(stamp)
+
+    def _at_hand(self) -> bytes | None:
+        """The answer as it was kept, if this host has it."""
+        space = self._recaller.space
+        if self._asked.controls.anew or (found := space.answer_at_hand(self._asked.call, self._formed, usable=self._young)) is None:
+            return None
+        answer, kept = found
+        self._recalled = Recalled(answer.ref, "hit", answer.usage, by=answer.by)
+        return bytes(kept.body)
+
+    # ── leading ───────────────────────────────────────────────────────────────────────────────
+
+    async def _produce(self) -> AsyncGenerator[bytes, None]:
+        """Ask the upstream: the pieces of its answer as they come, and no end unless it is whole."""
+        asked, upstreams = self._asked, self._recaller.upstreams
+        for ref in asked.refs:  # made from these: forgotten with them
+            if (work := current_work.get()) is not None:
+                work.read.setdefault(ref, None)
+        which = (asked.upstream.url, asked.model)
+        streamed = asked.route != "embeddings" and which not in upstreams.plain_only
+        while True:
+            self._made = answer = asked.answer()
+            headers = {"content-type": "application/json", "accept-encoding": "identity"}
+            if isinstance(asked.call.arguments, dict) and (beta := asked.call.arguments.get("beta")):
+                headers["openai-beta"] = beta
+            async with upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers) as response:
+                if response.status_code != 200:
+                    said = await refusal(asked.upstream, response)
+                    if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
+                        upstreams.plain_only.add(which)  # refused before any work: asked once more without
+                        streamed = False
+                        continue
+                    self._recaller.refusals.heard(self._formed.key, said)
+                    raise said.error(asked.model)
+                try:
+                    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+                    blocks = response.aiter_bytes()
+                    async for piece in _events(answer, blocks) if kind == "text/event-stream" else _whole(answer, blocks):
+                        yield piece
+                finally:
+                    if (work := current_work.get()) is not None:
+                        work.own = work.own + self._priced(answer.usage)
+            if not answer.whole:
+                raise cut(asked.model, "its end")
+            return
+
+    def _priced(self, usage: Usage) -> Usage:
+        price = self._recaller.prices.get(self._asked.model)
+        if price is None:
+            return usage
+        spent = Completion(text="", tokens_in=usage.tokens_in, tokens_out=usage.tokens_out, tokens_cached=usage.tokens_cached)
+        return usage + Usage(micro_usd=llms.price(spent, price))
+
+    # ── delivering ────────────────────────────────────────────────────────────────────────────
+
+    def headers(self, how: str) -> dict[str, str]:
+        """What is said of where the answer comes from."""
+        told = {"x-memgang-cache": how, "x-memgang-key": self._formed.key}
+        if (recalled := self._recalled) is not None:
+            told["x-memgang-ref"] = recalled.ref
+            if how in ("hit", "joined"):
+                told["x-memgang-saved-tokens"] = str(recalled.usage.tokens)
+        return told
+
+    def _how(self) -> str:
+        if self._degraded:
+            return "degraded"
+        if self._recalled is not None:
+            return "miss" if self._recalled.how == "computed" else self._recalled.how
+        return "miss" if self._made is not None else "joined"
+
+    def _seen(self, stream: Stream) -> None:
+        self._recalled, self._degraded = stream.recalled, stream.degraded
+
+    async def plain(self) -> Reply:
+        """The answer in one piece."""
+        kept = self._at_hand()
+        if kept is None:
+            pieces: list[bytes] = []
+            try:
+                async with contextlib.aclosing(self._open()) as stream:
+                    async for piece in stream:
+                        if piece is RESTARTED:
+                            pieces.clear()
+                        else:
+                            pieces.append(_bytes(piece))
+                    self._seen(stream)
+            except (StoreFull, TooLarge):
+                if self._made is None or not self._made.whole:
+                    raise
+                return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
+            kept = b"".join(pieces)
+        assert self._recalled is not None
+        plains, ref = self._recaller.plains, self._recalled.ref
+        if (made := plains.get(ref, self._asked.route)) is None:
+            made = self._answer(kept).plain()
+            plains.keep(ref, self._asked.route, made)
+        return Reply(200, made, headers=self.headers(self._how()))
+
+    def _answer(self, kept: bytes) -> Answer:
+        answer = self._asked.answer()
+        if _is_plain(kept):
+            answer.take_plain(kept)
+        else:
+            for event in Frames().take(kept):
+                answer.take(event)
+        return answer
+
+    async def streamed(self) -> Reply:
+        """The answer as events, the first of which is there."""
+        shown = self._shown()
+        try:
+            first = await anext(shown, None)
+        except BaseException:
+            await shown.aclose()
+            raise
+        return Reply(200, self._going_on(first, shown), STREAM, self.headers(self._how()) | {"cache-control": "no-cache"})
+
+    async def _going_on(self, first: bytes | None, shown: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        number = 0
+        async with contextlib.aclosing(shown):
+            try:
+                if first is not None:
+                    yield first
+                async for event in shown:
+                    number += 1
+                    yield event
+            except MemGangError as failure:
+                code = failure.code if isinstance(failure, ModelError) else type(failure).__name__
+                yield error_event(self._asked.route, code, failure.explain(), number)
+
+    async def _shown(self) -> AsyncGenerator[bytes, None]:
+        """The events this caller is shown. The one that ends the answer comes when it is certain that this is the answer."""
+        frames, held, plain = Frames(), list[bytes](), b""
+        hides_usage = self._asked.route == "chat" and not self._asked.include_usage
+        kept = self._at_hand()
+        try:
+            async with contextlib.AsyncExitStack() as opened:
+                stream: AsyncIterator[str | bytes]
+                if kept is not None:
+                    stream = _once(kept)
+                else:
+                    stream = followed = await opened.enter_async_context(contextlib.aclosing(self._open()))
+                async for piece in stream:
+                    if kept is None:
+                        self._seen(followed)
+                    block = _bytes(piece)
+                    if plain or _is_plain(block) and not frames.rest and not held:
+                        plain += block
+                        continue
+                    for event in frames.take(block):
+                        while held:
+                            yield held.pop(0)
+                        if hides_usage and chat.only_usage(event):
+                            continue
+                        if _ends(event):
+                            held.append(event)
+                        else:
+                            yield event
+        except (StoreFull, TooLarge):
+            if self._made is None or not self._made.whole:
+                raise
+        for event in held:
+            yield event
+        if plain:
+            for event in self._answer(plain).events():
+                if not (hides_usage and chat.only_usage(event)):
+                    yield event
+
+
+async def _events(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The events of a stream, each looked at before it is shown to anybody."""
+    frames, size = Frames(), 0
+    async for block in blocks:
+        size += len(block)
+        if size > ANSWER_BYTES_MAX:
+            raise TooLarge("the answer", size, ANSWER_BYTES_MAX)
+        for event in frames.take(block):
+            answer.take(event)
+            yield event
+            if answer.whole:
+                return  # some servers keep the connection open behind the end
+    if frames.rest.strip() == b"data: " + events.DONE:  # and some leave out the blank line behind it
+        for event in frames.take(b"\n\n"):
+            answer.take(event)
+            yield event
+
+
+async def _whole(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """An answer in one piece."""
+    body = bytearray()
+    async for block in blocks:
+        body += block
+        if len(body) > ANSWER_BYTES_MAX:
+            raise TooLarge("the answer", len(body), ANSWER_BYTES_MAX)
+    answer.take_plain(bytes(body))
+    yield bytes(body)
+
+
+def _is_plain(block: bytes) -> bool:
+    """Whether this begins an answer in one piece; an event begins with the name of a field."""
+    return block.lstrip()[:1] == b"{"
+
+
+def _ends(event: bytes) -> bool:
+    """Whether the event may be the one that ends an answer. One that is not is held until the next, and nothing is lost."""
+    return events.DONE in event[-16:] or b"response.completed" in event[:200] or b"response.incomplete" in event[:200]
+
+
+async def _once(kept: bytes) -> AsyncGenerator[bytes, None]:
+    yield kept
+
+
+def _bytes(piece: str | bytes) -> bytes:
+    return piece if isinstance(piece, bytes) else piece.encode()
