@@ -97,6 +97,17 @@ async def test_when_it_is_put_its_stamp_is_there_for_all(opened: Opened) -> None
             assert tier.entries.raw(reading, ref.id.encode()) is not None
 
 
+async def test_it_is_not_hashed_again_where_nobody_has_read_the_log_of_late(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server says that it is there, and its stamp that it is as it was: that is enough."""
+    async with opened() as space:
+        ref = await space.put(b"z" * LARGE)
+        monkeypatch.setattr(type(space.store.tier), "readable", False)
+        monkeypatch.setattr(Files, "find", None)
+        assert space.store.objects.at_hand(ref) is None and len(await space.get(ref)) == LARGE
+
+
 async def test_a_large_table_is_read_without_a_copy(opened: Opened) -> None:
     """Arrow's buffers lie in the mapping."""
     pa = pytest.importorskip("pyarrow")

@@ -159,9 +159,9 @@ class Large:
     async def _in_a_file(self, ref: Ref, found: Body, since: float) -> Kept | None:
         if not self.files.has(ref.id):
             return None
-        kept = self.tier.body(ref.id, self._server_ms()) if self.tier is not None else None
+        kept = self.tier.body(ref.id, self._server_ms(), asked=True) if self.tier is not None else None
         if kept is not None and kept.filed and (here := self.at_hand(ref, kept)) is not None:
-            return here  # somebody has looked at it while we asked
+            return here  # and is as it was when it was hashed
         sealed = await asyncio.to_thread(self.files.find, ref, found.media_type)
         if sealed is None:
             return None

@@ -25,7 +25,7 @@ from memgang.store.events import note
 from memgang.store.objects import COST_MIN_S, Objects, _seen
 from memgang.store.process import fresh
 
-MOST = 32  # objects of one script
+MOST = 24  # objects of one script: 0.5 ms of the server
 BYTES = 1 << 18  # of their bodies together
 PARENTS_MAX = 64  # more are listed in an object of their own, which `Objects.put` makes
 

@@ -75,9 +75,12 @@ class Tier:
         """Whether what is here is known to be true."""
         return not self.off and self.flags.good(time.monotonic(), FRESH_S)
 
-    def body(self, ident: str, now_ms: int) -> Kept | None:
-        """The body with this id, if it is here and has not expired by the server's clock (``now_ms``); of a large one, where it is."""
-        if not self.readable:
+    def body(self, ident: str, now_ms: int, *, asked: bool = False) -> Kept | None:
+        """The body with this id, if it is here and has not expired by the server's clock (``now_ms``); of a large one, where it is.
+
+        ``asked``: the server has just said that it is there, so it does not matter whether that is known here.
+        """
+        if self.off or not (asked or self.readable):
             return None
         key = body_key(ident)
         try:
