@@ -18,7 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "model settings",
         "codec",
         "canonical eviction peeking",
-        "versions",
+        "versions sse",
         "engines llms readers",
         "store",
         "recall lineage",

@@ -44,6 +44,23 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
+def waited(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, inside: str) -> T:
+    """The outcome of work on another thread's loop. ConfigError, with the text of ``inside``: it is the caller's own."""
+    try:
+        own = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        own = False
+    if own:
+        work.close()
+        raise ConfigError(inside)
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # Ctrl-C while waiting must not leave the work behind
+        raise
+
+
 class BlockingSpace:
     """The verbs of `Space` as plain methods, which promise and raise the same. Safe to use from many threads."""
 
@@ -61,19 +78,7 @@ class BlockingSpace:
         return self._loop
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            inside = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            inside = False
-        if inside:
-            work.close()
-            raise ConfigError("a blocking space was used inside its own event loop: use `async with memgang.open()` there")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C while waiting must not leave the work behind
-            raise
+        return waited(work, self._loop, "a blocking space was used inside its own event loop: use `async with memgang.open()` there")
 
     def put(self, value: Any, *, name: str | None = None, ttl: TTL = None, tags: Sequence[str] = (), kind: str = "other",
             media_type: str | None = None) -> Ref:

@@ -383,7 +383,7 @@ def test_copies_give_way_to_what_nobody_else_has(files: Files) -> None:
 
 
 def keep(files: Files, what: Encoded) -> tuple[str, Stamp]:
-    draft = files.keep(lambda shelf: sealed.Draft(shelf.root, what.media_type, what.size), what.size)
+    draft = files.keep(what.media_type, what.size)
     assert draft is not None and files.copies is not None
     draft.fill(what)
     draft.seal(lasting=False)
@@ -395,7 +395,7 @@ def keep(files: Files, what: Encoded) -> tuple[str, Stamp]:
 
 def test_a_copy_for_which_there_is_no_room_is_not_kept(files: Files) -> None:
     put(files, value(900_000))
-    assert files.keep(lambda shelf: sealed.Draft(shelf.root, None, 300_000), 300_000) is None
+    assert files.keep(None, 300_000) is None
 
 
 def test_above_the_high_water_the_oldest_go_to_the_disk(files: Files) -> None:

@@ -331,17 +331,14 @@ async def test_a_space_that_is_erased_leaves_no_file(opened: Opened) -> None:
 
 async def test_a_file_without_a_record_is_removed_by_who_keeps_house(opened: Opened) -> None:
     """As a writer leaves it that was killed between the two; one with a record stays."""
-    async with opened(janitor_ms=50) as space:
+    async with opened(janitor_ms=3_600_000) as space:
         kept = await space.put(b"z" * LARGE)
         laid = files_of(space).lay(encode(b"orphan" * LARGE))
-        await asyncio.sleep(0.2)
+        await space.store.large.tidy()
         assert lying(space) == 2  # somebody is about to write its record
         laid.done()
-
-        async def one() -> bool:
-            return lying(space) == 1
-
-        await until(one)
+        await space.store.large.tidy()
+        assert lying(space) == 1
         assert len(await space.get(kept)) == LARGE
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.chaos.servers import PrivateServer
+from tests.disk import full_disk
 from tests.gates import until
 
 import memgang
@@ -265,17 +265,6 @@ async def test_an_exporter_killed_at_any_call_loses_nothing_and_doubles_nothing(
         assert killed >= 15, "the calls of a round were not all reached"
         assert there == [] and out == list(range(1, made + 1))
         assert not list(tmp_path.rglob(".*.part"))
-
-
-@contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """No file of this process grows beyond the limit."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.catalogue("A21")

@@ -7,17 +7,16 @@ import dataclasses
 import json
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.disk import full_disk
 from tests.gates import until
 
 import memgang
@@ -111,17 +110,6 @@ async def test_what_a_killed_sealer_left_is_cut_off_also_where_it_is_longer(
     assert [f async for f in sealing.verify(space)] == []
     parts = [path.read_bytes() for path in files.root.glob("*.jsonl")]
     assert len(parts) == (2 if part_bytes > 1 else 4) and b"xxx" not in b"".join(parts)
-
-
-@contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """No file of this process grows beyond the limit: the kernel takes part of a write and then refuses."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.catalogue("A21")

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from memgang.blocking import BlockingSpace
+from memgang.blocking import BlockingSpace, waited
 from memgang.errors import ConfigError
 from memgang.space import Space
 
@@ -42,20 +42,8 @@ class Bridge:
         Raises:
             ConfigError: the caller's thread is the one that would have to do it.
         """
-        try:
-            inside = asyncio.get_running_loop() is self.loop
-        except RuntimeError:
-            inside = False
-        if inside:
-            work.close()
-            raise ConfigError("a method that blocks was called in the event loop of its own space: await its other form "
-                              "(aget for get, ainvoke for invoke), or give it a space of memgang.connect()")
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C while waiting must not leave the work behind
-            raise
+        return waited(work, self.loop, "a method that blocks was called in the event loop of its own space: await its other form "
+                      "(aget for get, ainvoke for invoke), or give it a space of memgang.connect()")
 
     async def here(self, work: Coroutine[Any, Any, T]) -> T:
         """The outcome of the work, awaited in the caller's event loop, whichever that is."""

@@ -15,6 +15,7 @@ from memgang.errors import CodecError
 from memgang.llms.openai import CALLER_CODES, TRANSIENT_STATUSES
 from memgang.model import Call, Usage
 from memgang.settings import Settings
+from memgang.sse import DONE, Frames, data
 
 VERSION = "1"  # of what is kept; it goes into every key
 INTERFACES = ("/chat/completions", "/responses", "/embeddings", "/messages")
@@ -126,12 +127,8 @@ def _streamed(interface: str, events: list[Any]) -> dict[str, Any] | None:
 
 
 def _events(body: bytes) -> Iterator[Any]:
-    """The data of server-sent events, decoded; the end marker as it is. Lines end where the standard says they do."""
-    data: list[bytes] = []
-    for line in (*body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), b""):
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" "))
-        elif not line and data:
-            text = b"\n".join(data)
-            yield "[DONE]" if text == b"[DONE]" else json.loads(text)
-            data = []
+    """The data of server-sent events, decoded; the end marker as it is. The last may lack its blank line."""
+    frames = Frames()
+    for event in (*frames.take(body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")), frames.rest):
+        if (text := data(event)) is not None:
+            yield "[DONE]" if text == DONE else json.loads(text)

@@ -92,7 +92,7 @@ class Large:
     async def keep_copy(self, ref: Ref, value: Encoded) -> Stamp | None:
         """Keep what was given to the server here as well; None where there is no room for it."""
         def work() -> Stamp | None:
-            draft = self.files.keep(lambda shelf: Draft(shelf.root, None, value.size), value.size)
+            draft = self.files.keep(None, value.size)
             if draft is None or self.files.copies is None:
                 return None
             try:
@@ -170,7 +170,7 @@ class Large:
 
     async def _fetched(self, ref: Ref, found: Body, since: float) -> Kept:
         """From the server into a file, part by part; where there is no room for a file, into this process."""
-        draft = await asyncio.to_thread(self.files.keep, lambda shelf: Draft(shelf.root, found.media_type, found.size), found.size)
+        draft = await asyncio.to_thread(self.files.keep, found.media_type, found.size)
         shelf = self.files.copies
         if draft is None or shelf is None:
             return Kept(found.media_type, await self._whole(ref, found), found.meta)

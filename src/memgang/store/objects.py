@@ -1,8 +1,8 @@
 """Objects in the server: bodies and records, in the order that leaves no reference to nothing.
 
 The body first, the record second: a crash between leaves bytes that expire by themselves in a minute,
-never a reference to nothing. A small body travels inside `put`; a larger one is laid under a temporary
-key, above 16 MiB in parts, and `put` renames it.
+never a reference to nothing. A small body travels inside `put`; where a larger one goes, and comes from, is
+the business of `large.py`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memgang.doors.proxy import events
+from memgang import sse
 from memgang.doors.proxy.answers import broken, cut, encoded, read_object, used
 from memgang.errors import CodecError, ModelError
 from memgang.model import Usage
@@ -43,16 +43,16 @@ class Chat:
 
     def take(self, event: bytes) -> None:
         """One more event. Raises ModelError."""
-        text = events.data(event)
+        text = sse.data(event)
         if text is None:
             return
-        if text.strip() == events.DONE:
+        if text.strip() == sse.DONE:
             self._ended = True
             if not self.whole:
                 raise cut(self._model, "a finish reason for every choice")
             return
         try:
-            fields = events.read(event) or {}
+            fields = sse.read(event) or {}
             if fields.get("error"):
                 raise broken(self._model, fields["error"])
             self._usage = fields.get("usage") or self._usage
@@ -106,10 +106,10 @@ class Chat:
             rest = {name: value for name, value in choice.items() if name not in ("index", "message", "finish_reason")}
             pieces.append({"index": index, "delta": delta, **rest, "finish_reason": None})
             pieces.append({"index": index, "delta": {}, "finish_reason": choice["finish_reason"]})
-        out = [events.written(encoded(top | {"choices": [piece]})) for piece in pieces]
+        out = [sse.written(encoded(top | {"choices": [piece]})) for piece in pieces]
         if self._usage:
-            out.append(events.written(encoded(top | {"choices": [], "usage": self._usage})))
-        return [*out, events.written(events.DONE)]
+            out.append(sse.written(encoded(top | {"choices": [], "usage": self._usage})))
+        return [*out, sse.written(sse.DONE)]
 
 
 def merge(known: dict[str, Any], more: dict[str, Any]) -> None:
@@ -147,5 +147,5 @@ def only_usage(event: bytes) -> bool:
     """Whether the event brings nothing but the usage, which only those are sent who asked for it."""
     if b'"usage"' not in event:
         return False
-    fields = events.read(event) or {}
+    fields = sse.read(event) or {}
     return bool(fields.get("usage")) and not fields.get("choices")

@@ -12,12 +12,11 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
 
-from memgang import llms
-from memgang.doors.proxy import chat, events
+from memgang import llms, sse
+from memgang.doors.proxy import chat
 from memgang.doors.proxy.answers import Answer, cut
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller
-from memgang.doors.proxy.events import Frames
 from memgang.doors.proxy.failing import Refusals
 from memgang.doors.proxy.replies import STREAM, Reply, error_event
 from memgang.doors.proxy.upstream import Upstreams, refusal
@@ -26,6 +25,7 @@ from memgang.model import Completion, Ref, Usage, current_work
 from memgang.recall import Formed, Recalled
 from memgang.settings import Price
 from memgang.space import Space
+from memgang.sse import Frames
 from memgang.streaming import RESTARTED, Stream
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -282,7 +282,7 @@ async def _events(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerato
             yield event
             if answer.whole:
                 return  # some servers keep the connection open behind the end
-    if frames.rest.strip() == b"data: " + events.DONE:  # and some leave out the blank line behind it
+    if frames.rest.strip() == b"data: " + sse.DONE:  # and some leave out the blank line behind it
         for event in frames.take(b"\n\n"):
             answer.take(event)
             yield event
@@ -306,7 +306,7 @@ def _is_plain(block: bytes) -> bool:
 
 def _ends(event: bytes) -> bool:
     """Whether the event may be the one that ends an answer. One that is not is held until the next, and nothing is lost."""
-    return events.DONE in event[-16:] or b"response.completed" in event[:200] or b"response.incomplete" in event[:200]
+    return sse.DONE in event[-16:] or b"response.completed" in event[:200] or b"response.incomplete" in event[:200]
 
 
 async def _once(kept: bytes) -> AsyncGenerator[bytes, None]:

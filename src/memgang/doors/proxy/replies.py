@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
-from memgang.doors.proxy import events
+from memgang import sse
 from memgang.doors.proxy.answers import encoded
 from memgang.doors.proxy.upstream import Refusal
 
@@ -49,5 +49,5 @@ def error_event(route: str, code: str, message: str, number: int) -> bytes:
         # The documented fields, and those by which the official client knows that it must raise.
         said = {"code": code, "message": message, "param": None}
         fields = {"type": "error", **said, "sequence_number": number, "error": {"type": "server_error", **said}}
-        return events.written(encoded(fields), "error")
-    return events.written(error_body(502, code, message))
+        return sse.written(encoded(fields), "error")
+    return sse.written(error_body(502, code, message))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memgang.doors.proxy import events
+from memgang import sse
 from memgang.doors.proxy.answers import broken, cut, encoded, read_object, used
 from memgang.errors import CodecError, ModelError
 from memgang.model import Usage
@@ -37,7 +37,7 @@ class Responses:
     def take(self, event: bytes) -> None:
         """One more event. Raises ModelError."""
         try:
-            fields = events.read(event)
+            fields = sse.read(event)
         except CodecError as error:
             raise ModelError(self._model, "transient", "bad_json", f"an event of the stream is none: {str(error)[:200]}") from None
         if fields is None:
@@ -70,7 +70,7 @@ class Responses:
         out: list[bytes] = []
 
         def say(kind: str, **fields: Any) -> None:
-            out.append(events.written(encoded({"type": kind, "sequence_number": len(out), **fields}), kind))
+            out.append(sse.written(encoded({"type": kind, "sequence_number": len(out), **fields}), kind))
 
         began = response | {"status": "in_progress", "output": [], "usage": None}
         say("response.created", response=began)

@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from memgang.codec import Encoded, digest, is_of
@@ -88,13 +88,13 @@ class Files:
         what = f"{value.size:,} bytes in {self.ours.root}, and on the disk in {self.spilled.root} neither"
         raise StoreFull(what, self._in_memory(), self.limit)
 
-    def keep(self, draft: Callable[[Shelf], Draft], size: int) -> Draft | None:
-        """A draft for a copy of what the server has; None where there is no room for one."""
+    def keep(self, media_type: str | None, size: int) -> Draft | None:
+        """A draft (see there) for a copy of what the server has; None where there is no room for one."""
         if self.copies is None or not self._room(self.copies, size):
             return None
         with contextlib.suppress(OSError, StoreUnavailable):
             self.copies.make()
-            return draft(self.copies)
+            return Draft(self.copies.root, media_type, size)
         return None
 
     def _room(self, shelf: Shelf, size: int) -> bool:
