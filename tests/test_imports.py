@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "savings",
         "explain",
         "parsing",
-        "parameters reading tools sealing export limits claims graph",
+        "parameters reading tools sealing export limits claims graph flock",
         "agents asking files",
         "gang",
         "jobs",

@@ -451,7 +451,7 @@ class Space:
     # ── marks of the gang ─────────────────────────────────────────────────────────────────────
 
     def mark(self, what: str, text: str = "", *, fn: str = "") -> None:
-        """An event that changes nothing: phase, join, leave, run_start, run_end, began, ended."""
+        """An event that changes nothing: phase, planned, join, leave, run_start, run_end, began, ended."""
         self._store.log.add(what, self.context, text=text[:200], fn=fn)
 
     def note_reference(self, ref: Ref, size: int) -> None:
