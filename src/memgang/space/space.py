@@ -159,6 +159,15 @@ class Space:
         whole = [ref if isinstance(ref, Ref) else await self.resolve(ref) for ref in refs]
         return await objects.get_many(self._store, self.context, whole, type)
 
+    async def look(self, ref: str, type: Any = None) -> Any:
+        """`get` that leaves no trace: no event, and work under way has not read it. For who watches a space, not for agents.
+
+        Raises:
+            UnknownReference: there is nothing, or it has expired.
+            ObjectLost, IntegrityError, CodecError.
+        """
+        return await objects.look(self._store, ref if isinstance(ref, Ref) else await self.resolve(ref), type)
+
     async def describe(self, ref: str) -> MemoryObject:
         """The record of an object: who wrote it, when, from what, for which call.
 
