@@ -53,9 +53,8 @@ async def events_of(space: Space, tmp_path: Path) -> list[Event]:
     """The events of a small real run with a simulated model."""
     (tmp_path / "text.md").write_text("\n\n".join(
         f"# Part {n}\n\nOn day {n} the council of town {n} bought {n * 3} boats for {n * 100} dollars." for n in range(6)), "utf-8")
-    async with Gang(space, llm=Simulated(latency_ms=1), concurrency=8) as gang:
-        async with gang.run("Boats") as run:
-            await report(gang, [str(tmp_path / "text.md")], ["Who bought boats?", "What did they cost?"])
+    async with Gang(space, llm=Simulated(latency_ms=1), concurrency=8) as gang, gang.run("Boats") as run:
+        await report(gang, [str(tmp_path / "text.md")], ["Who bought boats?", "What did they cost?"])
     return [event async for event in space.events(run=run.id)]
 
 
@@ -129,7 +128,8 @@ def test_a_line_that_comes_late_does_not_turn_an_agent_back() -> None:
 
 
 @pytest.mark.parametrize(("kind", "role", "where"), [
-    ("part", "read", "src"), ("answer", "note", "map"), ("answer", "answer", "red"), ("fact", "note", "fact"), ("partition", "find", "part"),
+    ("part", "read", "src"), ("answer", "note", "map"), ("answer", "answer", "red"), ("fact", "note", "fact"),
+    ("partition", "find", "part"),
     ("summary", "section", "red"), ("report", "", "ans"), ("run", "", ""), ("something else", "", "map")])
 def test_every_kind_of_object_has_its_place(kind: str, role: str, where: str) -> None:
     """A kind nobody knows is a result of the map; a run's record is nowhere."""

@@ -33,9 +33,8 @@ def browser(named: str | None = None) -> str:
     """
     found = shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        raise ConfigError(f"no browser {named!r} to take pictures with; MEMGANG_BROWSER names one" if named else
-                          "no Chromium on PATH to take pictures with (Debian, Ubuntu: apt install chromium), and MEMGANG_BROWSER names none; "
-                          "--html and --svg need no browser")
+        missing = f"MEMGANG_BROWSER={named} is no program" if named else "no Chromium is on PATH, and MEMGANG_BROWSER names none"
+        raise ConfigError(f"{missing}: a browser takes the pictures (Debian, Ubuntu: apt install chromium); --html and --svg need none")
     return found
 
 

@@ -56,6 +56,11 @@ class Tape(msgspec.Struct, frozen=True):
     records: list[dict[str, Any]]
 
 
+def length_ms(tape: Tape) -> int:
+    """From the run's start to its last record."""
+    return max((words["t"] for words in tape.records), default=0)
+
+
 class _Line(msgspec.Struct):
     memgang_tape: int
     header: Header
