@@ -22,13 +22,15 @@ def modules(monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
 def test_modules_become_one_script_in_the_order_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once; without imports, the word export, and lines of comment."""
     modules(monkeypatch, a_js='// first\nimport { b } from "./b.js";\nimport { c,\n  d } from "./c.js";\nb(c, d);\n',
-            b_js='import { c } from "./c.js";\nexport function b() {\n  // why\n  return c;\n}\n', c_js="export const c = 1;\nexport let d = 2;\n")
+            b_js='import { c } from "./c.js";\nexport function b() {\n  // why\n  return c;\n}\n',
+            c_js="export const c = 1;\nexport let d = 2;\n")
     assert bundling.bundle("a.js").split() == "const c = 1; let d = 2; function b() { return c; } b(c, d);".split()
     bundling.bundle.cache_clear()
 
 
 @pytest.mark.parametrize(("text", "told"), [
-    ('import { x as y } from "./b.js";', "renames"), ('export default 1;', "another form"), ('import * as b from "./b.js";', "another form"),
+    ('import { x as y } from "./b.js";', "renames"), ('export default 1;', "another form"),
+    ('import * as b from "./b.js";', "another form"),
     ('import { a } from "./a.js";', "circle"), ('import { x } from "elsewhere";', "another form")])
 def test_a_module_that_breaks_the_rules_is_named(monkeypatch: pytest.MonkeyPatch, text: str, told: str) -> None:
     """The page would not work, and nobody would see it before a browser did."""
