@@ -23,15 +23,20 @@ def page(tape: Tape, *, theme: str = "", at_ms: int | None = None) -> str:
     return "\n".join(_lines(tape, title, theme, at_ms))
 
 
+def packed(tape: Tape, ident: str) -> str:
+    """The tape as an element of a page, which an element with ``data-tape`` of this id plays."""
+    text = base64.b64encode(gzip.compress(encoded(tape), 9, mtime=0)).decode("ascii")
+    return f'<script type="application/octet-stream" id="{ident}">{text}</script>'
+
+
 def _lines(tape: Tape, title: str, theme: str, at_ms: int | None) -> Iterable[str]:
-    packed = base64.b64encode(gzip.compress(encoded(tape), 9, mtime=0)).decode("ascii")
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     yield f"<title>{html.escape(title)} · MemGang</title>"
     yield f"<style>{source('flock.css')}\n{source('page.css')}</style></head>"
     yield f'<body data-theme="{html.escape(theme)}" data-at="{"" if at_ms is None else int(at_ms)}">'
-    yield '<main id="flock"><noscript>This page plays a run of MemGang, and needs JavaScript for it.</noscript></main>'
-    yield f'<script type="application/octet-stream" id="tape">{packed}</script>'
+    yield '<main id="flock" data-tape="tape"><noscript>This page plays a run of MemGang, and needs JavaScript for it.</noscript></main>'
+    yield packed(tape, "tape")
     yield f'<script type="module">{bundle("page.js")}</script>'
     yield "</body></html>"
