@@ -19,6 +19,7 @@ from memgang.flock.tape import Header, Tape
 
 CAPTION_PX, TITLE_PX, MARGIN_PX = 58, 40, 18
 HOTTEST = 5
+TITLE_MAX = 120
 FONT = "Inter, 'Segoe UI', system-ui, sans-serif"
 # Role -> hue; the same kinds as in web/roles.js. A role that is not known is grey here.
 _HUES = {"note": "map", "map": "map", "extract": "map", "find": "shuffle", "shuffle": "shuffle", "section": "reduce",
@@ -40,7 +41,7 @@ def drawing(tape: Tape, at_ms: int, *, width: int = 1440, height: int = 860, the
 
 
 def _lines(header: Header, fold: Fold, at_ms: int, dial: Dial, width: int, height: int, hue: dict[str, str]) -> Iterator[str]:
-    title = escape(header.title or header.run or "a run")
+    title = escape((header.title or header.run or "a run")[:TITLE_MAX])
     yield (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
            f'role="img" aria-label="{escape(title, {chr(34): "&quot;"})}" font-family="{FONT}">')
     yield (f'<defs><radialGradient id="halo"><stop offset="0" stop-color="{hue["gold"]}" stop-opacity=".75"/>'
