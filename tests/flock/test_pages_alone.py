@@ -11,6 +11,7 @@ import pytest
 from memgang.errors import ConfigError
 from memgang.flock import bundle as bundling
 from memgang.flock.showing import Showing
+from tests.flock import node
 
 
 def modules(monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
@@ -20,16 +21,19 @@ def modules(monkeypatch: pytest.MonkeyPatch, **texts: str) -> None:
 
 
 def test_modules_become_one_script_in_the_order_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each once; without imports, the word export, and lines of comment."""
-    modules(monkeypatch, a_js='// first\nimport { b } from "./b.js";\nimport { c,\n  d } from "./c.js";\nb(c, d);\n',
-            b_js='import { c } from "./c.js";\nexport function b() {\n  // why\n  return c;\n}\n',
-            c_js="export const c = 1;\nexport let d = 2;\n")
-    assert bundling.bundle("a.js").split() == "const c = 1; let d = 2; function b() { return c; } b(c, d);".split()
+    """Each once, in a room of its own: two of them may declare the same name. It does what the modules do."""
+    modules(monkeypatch, a_js='// first\nimport { b } from "./b.js";\nimport {\n  c, D,\n} from "./c-d.js";\nconst own = "a";\n'
+                              'out.push(own, b(), c, new D().d);\n',
+            b_js='import { c } from "./c-d.js";\nconst own = "b";\nexport function b() {\n  // why\n  return own + c;\n}\n',
+            **{"c-d_js": 'const own = 1;\nexport const c = own;\nexport class D { d = "d"; }\nout.push("once");\n'})
+    script = bundling.bundle("a.js")
     bundling.bundle.cache_clear()
+    assert "//" not in script and node.run("const out = []; eval(given); tell(out);", script) == ["once", "a", "b1", 1, "d"]
 
 
 @pytest.mark.parametrize(("text", "told"), [
     ('import { x as y } from "./b.js";', "renames"), ('export default 1;', "another form"),
+    ('export let x = 1;', "another form"),
     ('import * as b from "./b.js";', "another form"),
     ('import { a } from "./a.js";', "circle"), ('import { x } from "elsewhere";', "another form")])
 def test_a_module_that_breaks_the_rules_is_named(monkeypatch: pytest.MonkeyPatch, text: str, told: str) -> None:

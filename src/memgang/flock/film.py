@@ -64,16 +64,21 @@ def film(
 def _stage(tape: Tape, width: int, height: int, theme: str, named: str | None) -> Iterator[Any]:
     """A page that shows the tape and moves only when told."""
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import Error, sync_playwright
     except ImportError as error:
         raise ConfigError("pictures are taken by Playwright: pip install 'memgang[film]'; --html and --svg need no browser") from error
     path = browser(named)
     with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=list(FLAGS))
         try:
-            stage = chromium.new_page(viewport={"width": width, "height": height}, color_scheme="light" if theme == "light" else "dark")
+            chromium = driver.chromium.launch(executable_path=path, args=list(FLAGS))
+        except Error as error:
+            raise ConfigError(f"{path} does not start: {str(error).splitlines()[0]}") from error
+        try:
+            # Our own steps are scripts from outside, which the page's policy would refuse.
+            stage = chromium.new_page(viewport={"width": width, "height": height}, bypass_csp=True,
+                                      color_scheme="light" if theme == "light" else "dark")
             stage.set_content(page(tape, theme=theme, at_ms=0), wait_until="load")
-            stage.wait_for_function("window.flock || document.querySelector('.page-failed')", timeout=LOADED_MS)
+            stage.wait_for_selector("body[data-state]", timeout=LOADED_MS)
             yield stage
         finally:
             chromium.close()

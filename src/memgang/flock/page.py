@@ -36,7 +36,7 @@ def _lines(tape: Tape, title: str, theme: str, at_ms: int | None) -> Iterable[st
     yield f"<title>{html.escape(title)} · MemGang</title>"
     yield f"<style>{source('flock.css')}\n{source('page.css')}</style></head>"
     yield f'<body data-theme="{html.escape(theme)}" data-at="{"" if at_ms is None else int(at_ms)}">'
-    yield '<main id="flock" data-tape="tape"><noscript>This page plays a run of MemGang, and needs JavaScript for it.</noscript></main>'
+    yield '<main id="stage" data-tape="tape"><noscript>This page plays a run of MemGang, and needs JavaScript for it.</noscript></main>'
     yield packed(tape, "tape")
     yield f'<script type="module">{bundle("page.js")}</script>'
     yield "</body></html>"

@@ -24,9 +24,11 @@ async function play() {
     }
   });
   [window.flock] = flocks;
+  document.body.dataset.state = "ready";
 }
 
 play().catch((error) => {
   for (const root of document.querySelectorAll("[data-tape]")) tellFailure(root, error);
+  document.body.dataset.state = "failed";
   throw error;
 });
