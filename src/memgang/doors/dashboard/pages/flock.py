@@ -1,0 +1,44 @@
+"""Flock, the first page: the gang at work, or a run that is over, to be played again."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from memgang.doors.dashboard.element import flock
+from memgang.doors.dashboard.texts import moment, plain, span
+from memgang.doors.dashboard.view import View, selection
+from memgang.flock.tape import ALL, Header
+
+SELECTED = "mg_selected"  # what was clicked, until the frame has gone there
+PAGES = {"agent": "agents", "object": "memory"}
+
+
+def page(view: View) -> None:
+    """Draw it."""
+    header = view.header
+    if header is None:
+        header = Header(view.run, view.space, title="the whole space" if view.run == ALL else "")
+    st.caption(_about(header))
+    over = bool(header.ended)
+    data = {"run": view.run, "mode": "replay" if over else "live", "url": view.live_url(), "t": view.t, "pages": PAGES}
+    flock(data, _clicked, lambda: None)  # for a new pass it is enough that the script runs
+
+
+def _clicked() -> None:
+    found = st.session_state.get("flock")
+    what = getattr(found, "select", None)
+    if isinstance(what, dict) and (chosen := selection(f"{what.get('kind')}:{what.get('id')}")) is not None:
+        st.session_state[SELECTED] = chosen
+
+
+def _about(header: Header) -> str:
+    parts = [f"**{plain(header.title or header.run, 120)}**"]
+    if header.started:
+        parts.append(f"started {plain(moment(header.started))}")
+    if header.ended:
+        parts.append(f"{header.state} after {span(header.ended - header.started)}")
+    if header.model:
+        parts.append(plain(header.model, 60))
+    if header.synthetic:
+        parts.append("simulated model: its savings prove nothing")
+    return " · ".join(parts)
