@@ -6,7 +6,7 @@ const shelf = (window.__memgang ??= { creates: 0, kept: null, modules: null });
 
 export default function (component) {
   const { parentElement: root, data, setTriggerValue } = component;
-  const stage = root.querySelector(".mg-stage");
+  const stage = root.querySelector(".mgd-place");
   let kept = shelf.kept;
   if (kept && kept.run !== data.run) {
     end(kept);
@@ -39,7 +39,7 @@ export default function (component) {
 function begin(data) {
   shelf.creates++;
   const box = document.createElement("div");
-  box.className = "mg-box";
+  box.className = "mgd-box";
   const kept = { run: data.run, box, owner: undefined, flock: null, live: null, timer: 0, data, theme: "dark", ended: false };
   const at = (name) => import(/* ours, from where this page is from */ new URL(`/mg/web/${name}`, location.origin).href);
   shelf.modules ??= Promise.all([at("flock.js"), at("live.js")]);

@@ -12,12 +12,12 @@ import memgang.flock
 
 WEB = Path(memgang.flock.__file__).with_name("web")
 
-_SIZE = ".mg-stage{height:clamp(520px,82vh,980px)}.mg-box{height:100%}"
+_SIZE = ".mgd-place{height:clamp(520px,82vh,980px)}.mgd-box{height:100%}"
 
 # Registered when this is first imported, which is in the first run of a script: then there is a runtime to register it with.
 _flock = st.components.v2.component(
     "memgang.flock",
-    html='<div class="mg-stage"></div>',
+    html='<div class="mgd-place"></div>',
     css=_SIZE + "\n" + (css.read_text("utf-8") if (css := WEB / "flock.css").is_file() else ""),
     js=Path(__file__).with_name("element.js").read_text("utf-8"),
 )

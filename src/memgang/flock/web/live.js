@@ -1,92 +1,116 @@
-// Live: follows a run over a WebSocket for as long as the page is looked at.
+// The connection of a page to a run that goes on. It comes back by itself, goes on where it was, and rests while nobody looks.
 //
-// It asks for what it has not had (`from`, in the list named by `epoch`). Where the server's list is another one everything comes
-// again, and what was had is known by its ids. A tab that is hidden gives its connection back and goes on when it is shown.
+// It asks for what it has not had: `from`, a place in the list of the server's that `epoch` names. Where the server has another list
+// everything comes again, and whoever takes the records drops ids it has had.
 
-const BACKOFF_MS = [500, 8000];
-const DENIED = 4401, NO_RUN = 4404;
+const FIRST_MS = 500, LAST_MS = 8000;
+const DENIED = 4401;
+// Closed by the server for good: trying again would be refused again.
+const REFUSALS = { [DENIED]: "this page may not look any more: load it again", 4403: "this page was opened from another site" };
+const EMPTY = { 4404: "there is no such run (any more)" };
 
-// onHeader(header, upto), onRecords(records), onReset() where what was shown is void, onStatus({connection, text}),
-// onDenied(): the pass has ended; `renew(url)` goes on with another.
-export function connect({ url, from = 0, onHeader, onRecords, onStatus, onReset, onDenied, WebSocket = globalThis.WebSocket,
-  document = globalThis.document, location = globalThis.location }) {
-  let socket = null, timer = 0, wait = BACKOFF_MS[0], place = from, epoch = "", closed = false, paused = false, denied = false;
-  const seen = new Set();
+// `url`: with run and token, as seen from this page. `onHeader(header, upto)`: there are `upto` records now. `onRecords(records, next)`.
+// `onReset()`: what was shown is void, the same ids will come with other records. `onStatus({connection, text})`: live, lost, ended,
+// empty, refused. `onDenied()`: the token has ended; `renew(url)` goes on with another.
+export function connect({ url, from = 0, onHeader = () => {}, onRecords = () => {}, onReset = () => {}, onStatus = () => {},
+  onDenied = null, WebSocket = globalThis.WebSocket }) {
+  const page = globalThis.document;
+  let place = from, epoch = "", socket = null, timer = 0, wait = FIRST_MS, over = false, paused = false, denied = false;
 
-  const status = (connection, text = "") => onStatus?.({ connection, text });
+  const address = () => {
+    const whole = new URL(url, globalThis.location?.href);
+    whole.protocol = whole.protocol.replace("http", "ws");
+    whole.searchParams.set("from", String(place));
+    if (epoch) whole.searchParams.set("epoch", epoch);
+    return whole.href;
+  };
 
-  function open() {
+  const open = () => {
     clearTimeout(timer);
-    if (closed || paused || denied || socket || document?.hidden) return;
-    const base = location.origin.replace(/^http/, "ws");
-    const mine = new WebSocket(`${base}${url}&from=${place}&epoch=${encodeURIComponent(epoch)}`);
-    socket = mine;
-    mine.onmessage = (message) => { if (socket === mine) take(JSON.parse(message.data)); };
-    mine.onclose = (event) => { if (socket === mine) lost(event.code); };
-  }
-
-  function take(frame) {
-    wait = BACKOFF_MS[0];
-    if (frame.header) {
-      if (frame.epoch !== epoch) {
-        // The same process with another list: the server has lost its log, and gives ids of what is gone to others.
-        if (epoch && epoch.split("-")[0] === frame.epoch.split("-")[0]) {
-          seen.clear();
-          onReset?.();
-        }
-        epoch = frame.epoch;
+    if (over || paused || denied || socket || page?.hidden) return;
+    const mine = socket = new WebSocket(address());
+    mine.onmessage = ({ data }) => {
+      if (mine !== socket) return;
+      let told;
+      try {
+        told = JSON.parse(data);
+      } catch {
+        return; // not ours
       }
-      place = frame.from;
-      onHeader?.(frame.header, frame.upto);
-      status(frame.header.ended ? "ended" : "live");
-    }
-    if (frame.status) status(frame.status.connection, frame.status.text);
-    if (frame.records) {
-      place = frame.next;
-      const fresh = frame.records.filter((rec) => !seen.has(rec.id) && seen.add(rec.id));
-      onRecords?.(fresh, frame.next);
-    }
-  }
+      take(told);
+    };
+    mine.onclose = ({ code }) => { if (mine === socket) lost(code); };
+  };
 
-  function lost(code) {
+  const take = (told) => {
+    wait = FIRST_MS;
+    if (told.header) {
+      if (told.epoch !== epoch) {
+        // The same process with another list: its server has lost the log, and gives ids of what is gone to others.
+        if (epoch && told.epoch.split("-")[0] === epoch.split("-")[0]) onReset();
+        epoch = told.epoch;
+        place = told.from ?? 0;
+      }
+      onHeader(told.header, told.upto ?? 0);
+      onStatus({ connection: told.header.ended ? "ended" : "live", text: "" });
+    }
+    if (told.status) onStatus(told.status);
+    if (Array.isArray(told.records)) {
+      if (typeof told.next === "number") place = told.next;
+      onRecords(told.records, place);
+    }
+  };
+
+  const lost = (code) => {
     socket = null;
-    if (closed || paused) return;
-    if (code === DENIED) {
+    if (over || paused) return;
+    if (code === DENIED && onDenied) {
       denied = true;
-      onDenied ? onDenied() : status("refused", "this page may not look any more: load it again");
-    } else if (code === NO_RUN) {
-      status("empty", "there is no such run (any more)");
-      again();
+      onDenied();
+    } else if (code in REFUSALS) {
+      over = true;
+      onStatus({ connection: "refused", text: REFUSALS[code] });
     } else {
-      if (!document?.hidden) status("lost", "the dashboard does not answer; trying again");
-      again();
+      if (code in EMPTY) onStatus({ connection: "empty", text: EMPTY[code] });
+      else if (!page?.hidden) onStatus({ connection: "lost", text: "" });
+      timer = setTimeout(open, wait * (0.75 + Math.random() / 2)); // not all pages at the same moment
+      wait = Math.min(LAST_MS, wait * 2);
     }
-  }
+  };
 
-  function again() {
-    clearTimeout(timer);
-    timer = setTimeout(open, wait * (0.75 + Math.random() / 2)); // not all tabs at the same moment
-    wait = Math.min(wait * 2, BACKOFF_MS[1]);
-  }
-
-  function drop() {
+  const shut = () => {
     clearTimeout(timer);
     const mine = socket;
     socket = null;
     mine?.close();
-  }
-
-  function turned() {
-    if (document.hidden) drop();
+  };
+  const looked = () => {
+    if (page.hidden) shut();
     else open();
-  }
-
-  document?.addEventListener("visibilitychange", turned);
+  };
+  page?.addEventListener("visibilitychange", looked);
   open();
   return {
-    renew(next) { url = next; if (denied) { denied = false; open(); } },
-    pause() { paused = true; drop(); },
-    resume() { paused = false; wait = BACKOFF_MS[0]; open(); },
-    close() { closed = true; document?.removeEventListener("visibilitychange", turned); drop(); },
+    renew(next) {
+      url = next;
+      if (denied) {
+        denied = false;
+        open();
+      }
+    },
+    pause() {
+      paused = true;
+      shut();
+    },
+    resume() {
+      paused = false;
+      wait = FIRST_MS;
+      open();
+    },
+    close() {
+      over = true;
+      page?.removeEventListener("visibilitychange", looked);
+      shut();
+    },
   };
 }
