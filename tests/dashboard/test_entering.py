@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 pytest.importorskip("streamlit", reason="needs memgang[dashboard]")
-client = pytest.importorskip("websockets.sync.client")
-exceptions = pytest.importorskip("websockets.exceptions")
+
+from websockets import exceptions
+from websockets.sync import client
 
 from memgang.doors.dashboard.guard import COOKIE, ENTER, Guard
 from memgang.doors.dashboard.passes import Passes

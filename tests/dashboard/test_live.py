@@ -50,7 +50,7 @@ async def caught_up(space: memgang.Space, *reels: Reel) -> None:
     """Until each reel has what the log has of its run, once."""
     for reel in reels:
         there = await logged(space, reel.header.run)
-        await until(lambda: _is(lambda: set(ids(reel)) >= there))  # noqa: B023  # awaited here
+        await until(lambda: _is(lambda: set(ids(reel)) >= there))  # awaited here
         assert len(ids(reel)) == len(set(ids(reel)))
         assert set(ids(reel)) == await logged(space, reel.header.run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from memgang.errors import ConfigError
 from memgang.settings import Settings
 
 HOST, PORT = "127.0.0.1", 8330
+TOLD_S = 20.0  # how long a run that is over waits for the address of its dashboard
 
 
 def dashboard(
@@ -52,7 +54,8 @@ def dashboard(
         run = asyncio.run(_last(settings))
 
     def ready(address: str, page: str) -> None:
-        say(f"memgang dashboard on {page if run else address}, space {settings.space}")
+        leaves = f"; it ends when no page has been open for a minute (process {os.getpid()})" if while_watched else ""
+        say(f"memgang dashboard on {page if run else address}, space {settings.space}{leaves}")
         sys.stdout.flush()
 
     try:
@@ -66,23 +69,28 @@ async def _last(settings: Settings) -> str:
         return await run_named(opened, "last") or ""
 
 
-def beside(run: str, settings: Settings, *, open_browser: bool) -> None:
+def beside(run: str, settings: Settings, *, open_browser: bool) -> threading.Thread:
     """Open a dashboard of this run in a process of its own, and say where. It outlives the run while a page of it is open.
 
-    A run does not fail because nobody can watch it: what keeps the dashboard from starting is told, and that is all.
+    A run does not fail because nobody can watch it: what keeps the dashboard from starting is told, and that is all. The thread
+    ends when it was told.
     """
     words = [sys.executable, "-m", "memgang", "dashboard", "--run", run, "--space", settings.space, "--port", "0", "--while-watched",
              "--open" if open_browser else "--no-open"]
-
-    def watch(child: subprocess.Popen[str]) -> None:
-        # Its first line is the address; of one that could not start, the last of its errors is the reason.
-        told = child.stdout.readline().strip() if child.stdout is not None else ""
-        if not told and child.stderr is not None:
-            told = (child.stderr.read().strip().splitlines() or ["the dashboard did not start"])[-1]
-        typer.echo(told, err=True)
-
     # A session of its own: Ctrl-C ends the run, and who is looking at it goes on looking. The server's address, which may hold a
     # password, goes by the environment as it came, not on the command line, where all of this machine could read it.
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              start_new_session=True)
-    threading.Thread(target=watch, args=(child,), name="memgang-dashboard", daemon=True).start()
+    telling = threading.Thread(target=_tell, args=(child,), name="memgang-dashboard", daemon=True)
+    telling.start()
+    return telling
+
+
+def _tell(child: subprocess.Popen[str]) -> None:
+    """Its first line is the address; of one that could not start, the last of its errors is the reason."""
+    assert child.stdout is not None and child.stderr is not None
+    if not (told := child.stdout.readline().strip()):
+        told = (child.stderr.read().strip().splitlines() or ["the dashboard did not start"])[-1]
+    typer.echo(told, err=True)
+    # What it says later is read by nobody, and must not hold it up.
+    threading.Thread(target=child.stderr.read, daemon=True).start()

@@ -71,6 +71,7 @@ function fill(kept, createFlock, connect) {
       flock.load(gathered);
       const end = gathered.reduce((last, rec) => Math.max(last, rec.t), header?.ended ? header.ended - header.began : 0);
       flock.seek(kept.data.t ?? end);
+      if (kept.data.sel) flock.select(...kept.data.sel);
     },
     onReset() { gathered = []; flock.load([]); },
     onStatus(status) { kept.status = status; flock.status(status); },

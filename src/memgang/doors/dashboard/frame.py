@@ -23,12 +23,16 @@ from memgang.flock.tape import ALL, Header
 LOOK_S = 2.0  # how often the list of runs, and whether the server answers, is looked at
 PAGES = (("agents", "Agents"), ("memory", "Memory"), ("savings", "Savings"), ("timeline", "Timeline"), ("runs", "Runs & log"))
 
+# Streamlit leaves a hand's breadth above each page; the flock needs the room.
+STYLE = "<style>.stMainBlockContainer{padding:3.2rem 2rem 1rem}</style>"
+
 Draw = Callable[[View], None]
 
 
 def draw() -> None:
     """Draw the page that is asked for."""
     st.set_page_config(page_title="MemGang", page_icon="🐦", layout="wide")
+    st.html(STYLE)
     watching = current()
     headers, away = _runs(watching)
     _from_address()
@@ -141,7 +145,7 @@ def _sidebar(watching: Watching, headers: list[Header], run: str) -> None:
         if header is None:
             return line(name, 60)
         mark = "🔴 " if not header.ended else ""
-        return f"{mark}{line(header.title or name, 60)} · {moment(header.started)}"
+        return f"{mark}{moment(header.started, '%d %b %H:%M')} · {line(header.title or name, 60)}"
 
     if headers or run:
         st.selectbox("Run", choices, format_func=told, key="mg_run", on_change=_other_run, help="Those under way come first.")

@@ -113,7 +113,7 @@ async def _play(watching: Watching, socket: WebSocket, reel: Reel, epoch: str, p
         news = reel.news
         if live.away != away:
             away = live.away
-            await _frame(socket, status={"connection": "lost" if away else "live", "text": away})
+            await _frame(socket, status={"connection": "lost" if away else "ended" if reel.header.ended else "live", "text": away})
         if reel.whole:
             if not reel.known and not reel.lines and reel.header.run != tapes.ALL:
                 await socket.close(NO_RUN)

@@ -33,11 +33,11 @@ def zone() -> tzinfo:
         return UTC
 
 
-def moment(ms: int, *, day: bool = True) -> str:
+def moment(ms: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """A time of the server as the viewer's clock has it."""
-    if not ms:
+    if not 0 < ms < 1 << 47:
         return "-"
-    return datetime.fromtimestamp(ms / 1000, zone()).strftime("%Y-%m-%d %H:%M:%S" if day else "%H:%M:%S")
+    return datetime.fromtimestamp(ms / 1000, zone()).strftime(form)
 
 
 def span(ms: float) -> str:

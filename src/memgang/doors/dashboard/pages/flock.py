@@ -18,9 +18,11 @@ def page(view: View) -> None:
     header = view.header
     if header is None:
         header = Header(view.run, view.space, title="the whole space" if view.run == ALL else "")
-    st.caption(_about(header))
+    if about := _about(header):
+        st.caption(about)
     over = bool(header.ended)
-    data = {"run": view.run, "mode": "replay" if over else "live", "url": view.live_url(), "t": view.t, "pages": PAGES}
+    data = {"run": view.run, "mode": "replay" if over else "live", "url": view.live_url(), "t": view.t, "sel": view.selected,
+            "pages": PAGES}
     flock(data, _clicked, lambda: None)  # for a new pass it is enough that the script runs
 
 
@@ -32,13 +34,12 @@ def _clicked() -> None:
 
 
 def _about(header: Header) -> str:
-    parts = [f"**{plain(header.title or header.run, 120)}**"]
-    if header.started:
-        parts.append(f"started {plain(moment(header.started))}")
+    """What the flock itself does not say: when it began by the viewer's clock, with what model."""
+    parts = [f"Started {plain(moment(header.started))}"] if header.started else []
     if header.ended:
         parts.append(f"{header.state} after {span(header.ended - header.started)}")
     if header.model:
         parts.append(plain(header.model, 60))
     if header.synthetic:
-        parts.append("simulated model: its savings prove nothing")
+        parts.append("simulated model: its figures prove nothing")
     return " · ".join(parts)
