@@ -42,6 +42,13 @@ def down(fold: Fold, ident: str, family: Family | None = None) -> dict[str, int]
     return _reached(ident, lambda at: made.get(at, ()))
 
 
+def unused(fold: Fold) -> list[Light]:
+    """Objects written and never read, reused, or made into anything; answers, which are meant for people, are not among them."""
+    parents = {parent for light in fold.lights.values() for parent in light.src}
+    return [light for light in fold.lights.values()
+            if light.written and not light.reads and not light.reuses and light.ring != "ans" and light.id not in parents]
+
+
 def critical_path(fold: Fold, ident: str | None = None) -> list[Step]:
     """The chain that decided when the object (None: the last answer, else the last object) was there, the first first.
 

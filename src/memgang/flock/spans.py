@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -65,6 +66,26 @@ def spans(records: Iterable[dict[str, Any]]) -> list[Span]:
             case "hit" | "read" | "write":
                 found.append(about._replace(state="reuse" if op == "hit" else op, end=t + INSTANT_MS))
     return found + [begun._replace(end=max(last, begun.start)) for begun in under_way.values()]
+
+
+def busy(found: Iterable[Span], states: Sequence[str] = ("think", "wait", "work")) -> dict[str, dict[str, int]]:
+    """How long each agent was in each of these states, ms. Where several hold at once, the one named first counts: an agent's work
+    contains the questions it asks, and it does not do two things in that time."""
+    edges: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    for one in found:
+        if one.state in states and one.end > one.start:
+            edges[one.agent] += [(one.start, 1, one.state), (one.end, -1, one.state)]
+    times: dict[str, dict[str, int]] = {}
+    for agent, changes in edges.items():
+        held, spent, before = Counter[str](), Counter[str](), 0
+        for at, step, state in sorted(changes):
+            holding = next((name for name in states if held[name]), None)
+            if holding is not None:
+                spent[holding] += at - before
+            held[state] += step
+            before = at
+        times[agent] = {name: spent[name] for name in states if spent[name]}
+    return times
 
 
 def growth(records: Sequence[dict[str, Any]], points: int = 200) -> list[Moment]:

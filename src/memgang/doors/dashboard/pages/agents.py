@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 import altair as alt
@@ -12,7 +12,7 @@ from memgang.doors.dashboard.pages.charts import STATE_COLOURS, STATES, chart_of
 from memgang.doors.dashboard.texts import line, plain, span
 from memgang.doors.dashboard.view import View
 from memgang.flock.fold import Agent, Fold
-from memgang.flock.spans import LLM_CALLS, MICRO_USD, TOKENS_IN, TOKENS_OUT, Span, spans
+from memgang.flock.spans import LLM_CALLS, MICRO_USD, TOKENS_IN, TOKENS_OUT, Span, busy, spans
 
 BARS = 40  # agents in the chart: those with the most to do
 OBJECTS = 50
@@ -30,21 +30,13 @@ def rows(fold: Fold) -> list[dict[str, Any]]:
 def _row(agent: Agent, used: int) -> dict[str, Any]:
     spent, saved = agent.spent.figures, agent.saved.figures
     return {
-        "agent": line(agent.name, 120), "role": line(agent.role, 40), "state": agent.state, "at": f"mg:{agent.obj}" if agent.obj else "",
+        "agent": line(agent.name, 120), "role": line(agent.role, 40), "state": agent.state, "others used its memory": used,
+        "at": f"mg:{agent.obj}" if agent.obj else "",
         "waits for": line(agent.by, 80) if agent.state == "wait" else "", "calls made": agent.asked, "calls not made": saved[LLM_CALLS],
         "tokens": spent[TOKENS_IN] + spent[TOKENS_OUT], "tokens not spent": saved[TOKENS_IN] + saved[TOKENS_OUT],
         "dollars": spent[MICRO_USD] / 1e6, "waited, s": round(agent.wait_ms / 1000, 2), "reads": agent.reads, "writes": agent.writes,
-        "others used its memory": used, "errors": agent.errors,
+        "errors": agent.errors,
     }
-
-
-def busy(found: list[Span]) -> dict[str, dict[str, int]]:
-    """How long each agent was in each state, ms."""
-    times: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for one in found:
-        if one.state in ("think", "wait", "work"):
-            times[one.agent][one.state] += one.end - one.start
-    return {name: dict(states) for name, states in times.items()}
 
 
 def page(view: View) -> None:

@@ -12,9 +12,10 @@ from memgang.doors.dashboard.pages.charts import chart_of, treemap
 from memgang.doors.dashboard.texts import line, moment, plain, span
 from memgang.doors.dashboard.view import View
 from memgang.errors import MemGangError
-from memgang.flock.descent import children, down, up
+from memgang.flock.descent import children, down, unused, up
+from memgang.flock.dial import colours
 from memgang.flock.fold import Fold, Light
-from memgang.flock.records import ID
+from memgang.flock.records import ID, ring
 from memgang.flock.tape import ALL
 from memgang.model import MemoryObject, Ref
 
@@ -24,18 +25,19 @@ PREVIEW_MAX = 4_000  # characters
 _LINK = {"object": st.column_config.LinkColumn(display_text=r"sel=object%3A(.+)$")}
 _ORDERS = {
     "hottest": "most reused, then most read", "biggest": "most bytes", "newest": "written last",
-    "never read": "written, and nobody has read or reused it", "gone": "forgotten, evicted or expired"}
+    "never used": "written, and nobody has read it, reused it, or made anything from it", "gone": "forgotten, evicted or expired"}
 
 
 def by_kind(fold: Fold) -> list[dict[str, Any]]:
     """One row for each kind of object."""
     sums: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    left = {light.id for light in unused(fold)}
     for light in fold.lights.values():
         if light.written and not light.gone:
             sums[light.kind or "(unknown)"].update(
                 {"objects": 1, "bytes": light.bytes, "reads": light.reads, "reused": light.reuses,
-                 "never read": not light.reads and not light.reuses})
-    return [{"kind": line(kind, 40), **{name: int(row[name]) for name in ("objects", "bytes", "reads", "reused", "never read")}}
+                 "never used": light.id in left})
+    return [{"kind": line(kind, 40), **{name: int(row[name]) for name in ("objects", "bytes", "reads", "reused", "never used")}}
             for kind, row in sorted(sums.items(), key=lambda item: -item[1]["bytes"])]
 
 
@@ -47,8 +49,8 @@ def listed(fold: Fold, order: str) -> list[Light]:
             return sorted(there, key=lambda o: -o.bytes)
         case "newest":
             return sorted(there, key=lambda o: -o.born)
-        case "never read":
-            return sorted((o for o in there if not o.reads and not o.reuses and o.ring != "ans"), key=lambda o: -o.bytes)
+        case "never used":
+            return sorted(unused(fold), key=lambda o: -o.bytes)
         case "gone":
             return sorted((o for o in fold.lights.values() if o.gone), key=lambda o: -o.bytes)
         case _:
@@ -92,14 +94,16 @@ def page(view: View) -> None:
 
 def _treemap(kinds: list[dict[str, Any]]) -> None:
     tiles = treemap([(kind["kind"], kind["bytes"]) for kind in kinds], width=2.0)
-    values = [{"kind": tile.name, "bytes": tile.value, "x": tile.x, "y": tile.y, "x2": tile.x2, "y2": tile.y2,
+    paint = colours("dark")
+    values = [{"kind": tile.name, "bytes": tile.value, "paint": paint.get(ring(tile.name, ""), paint["idle"]),
+               "x": tile.x, "y": tile.y, "x2": tile.x2, "y2": tile.y2,
                "mx": (tile.x + tile.x2) / 2, "my": (tile.y + tile.y2) / 2,
                "label": tile.name if tile.x2 - tile.x > 0.16 and tile.y2 - tile.y > 0.07 else ""} for tile in tiles]
     chart = chart_of(values)
     rectangles = chart.mark_rect(stroke="white", strokeOpacity=0.6).encode(
-        x=alt.X("x:Q", axis=None), x2="x2:Q", y=alt.Y("y:Q", axis=None), y2="y2:Q", color=alt.Color("kind:N", legend=None),
+        x=alt.X("x:Q", axis=None), x2="x2:Q", y=alt.Y("y:Q", axis=None), y2="y2:Q", color=alt.Color("paint:N", scale=None),
         tooltip=["kind:N", alt.Tooltip("bytes:Q", format=",")])
-    names = chart.mark_text(fontSize=12).encode(x="mx:Q", y="my:Q", text="label:N")
+    names = chart.mark_text(fontSize=12, color="#0a1020").encode(x="mx:Q", y="my:Q", text="label:N")
     st.altair_chart((rectangles + names).properties(height=260), key="treemap")
     st.caption("Bytes by kind.")
 

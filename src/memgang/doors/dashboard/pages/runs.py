@@ -101,7 +101,8 @@ def _log(view: View, tape: Tape) -> None:
     st.dataframe([{
         "at": moment(began + rec["t"], "%H:%M:%S") if began else "", "s": rec["t"] / 1000, "what": rec.get("raw") or rec["op"],
         "agent": line(rec.get("agent", ""), 80), "role": line(rec.get("role", ""), 40), "object": rec.get("obj", ""),
-        "call": rec.get("call", ""), "of": line(rec.get("fn", ""), 80), "ms": rec.get("ms"), "bytes": rec.get("bytes"),
+        "call": rec.get("call", ""), "of": line(rec.get("fn", ""), 80), "ms": f"{rec['ms']:,.1f}" if "ms" in rec else "",
+        "bytes": f"{rec['bytes']:,}" if "bytes" in rec else "",
         "by": line(rec.get("by", ""), 80),
         "why": line(rec.get("why", ""), 120), "text": line(rec.get("text", ""), 200), "id": rec["id"]} for rec in found[-LINES:]],
         hide_index=True, key="log")

@@ -11,12 +11,15 @@ from memgang.doors.dashboard.pages.charts import CAUSE_COLOURS, CAUSES, chart_of
 from memgang.doors.dashboard.texts import plain, span
 from memgang.doors.dashboard.view import View
 from memgang.flock import fold as folds
+from memgang.flock.descent import unused
 from memgang.flock.fold import Fold
 from memgang.flock.spans import Moment, growth
 from memgang.flock.tape import Header
 
 _CAUSES = {"hit": "found in memory", "joined": "joined while it was computed", "read": "a read or tool not repeated",
            "reference": "a reference instead of the bytes", "prefix": "the provider's own prompt cache"}
+
+_COUNTED = ("LLM calls", "not made", "calls of any kind", "tokens in", "tokens out", "tokens", "not spent", "agent time, s", "bytes")
 
 
 def by_cause(totals: dict[str, Any]) -> list[dict[str, Any]]:
@@ -46,12 +49,6 @@ def by_role(fold: Fold) -> list[dict[str, Any]]:
              "dollars": spent["micro_usd"] / 1e6, "dollars not spent": saved["micro_usd"] / 1e6} for role, spent, saved in told]
 
 
-def unread(fold: Fold) -> tuple[int, int]:
-    """Objects that nobody read or reused, and their bytes: what was written for nothing. The answers are meant for people."""
-    left = [o for o in fold.lights.values() if o.written and not o.reads and not o.reuses and o.ring != "ans"]
-    return len(left), sum(o.bytes for o in left)
-
-
 def points(moments: list[Moment], what: str) -> list[dict[str, Any]]:
     """The chart's values: made and not made by cause, at each moment. ``what``: calls, tokens or dollars."""
     out = []
@@ -77,7 +74,8 @@ def page(view: View) -> None:
         color=alt.Color("cause:N", scale=alt.Scale(domain=CAUSES, range=CAUSE_COLOURS)), order="order:Q",
         tooltip=["cause:N", "t:Q", "amount:Q"]), key="growth")
     st.caption("Grey was made and paid for. Gold was not made, by cause; each counts what the call that was not made had cost once.")
-    money = {"dollars": st.column_config.NumberColumn(format="$%.6f"), "dollars not spent": st.column_config.NumberColumn(format="$%.6f")}
+    money = {name: st.column_config.NumberColumn(format="localized") for name in _COUNTED}
+    money |= {name: st.column_config.NumberColumn(format="$%.6f") for name in ("dollars", "dollars not spent")}
     st.dataframe(by_cause(totals), hide_index=True, column_config=money)
     st.subheader("By role")
     st.dataframe(by_role(fold), hide_index=True, column_config=money)
@@ -101,7 +99,7 @@ def _headline(totals: dict[str, Any]) -> None:
 
 def _cost(fold: Fold, totals: dict[str, Any]) -> None:
     """The other side of the account."""
-    count, size = unread(fold)
+    left = unused(fold)
     waited, overhead, saved = totals["counts"]["wait_us"] / 1000, totals["overhead_us"] / 1000, totals["avoided"]["ms"]
     st.subheader("What it cost")
     worth = f"{saved / (waited + overhead):,.1f} times that was saved" if waited + overhead else "nothing"
@@ -109,7 +107,7 @@ def _cost(fold: Fold, totals: dict[str, Any]) -> None:
         {"": "MemGang's own time", "amount": span(overhead)},
         {"": "time agents waited for an answer under way", "amount": span(waited)},
         {"": "both together, against agent time not spent", "amount": worth},
-        {"": "memory written and never read", "amount": f"{count:,} objects, {size:,} bytes"},
+        {"": "memory written and never used", "amount": f"{len(left):,} objects, {sum(o.bytes for o in left):,} bytes"},
         {"": "memory written that was there already",
          "amount": f"{totals['counts']['known_writes']:,} writes, {totals['counts']['bytes_known']:,} bytes"},
     ], hide_index=True)

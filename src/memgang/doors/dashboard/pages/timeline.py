@@ -82,14 +82,15 @@ def _chart(shown: list[Span], fold: Fold, squeeze: bool) -> None:
     rows = len({value["agent"] for value in values})
     bars = chart_of(values).mark_bar().encode(
         x=alt.X("from:Q", title="s since the run began" + (", without idle gaps" if squeeze else "")), x2="to:Q",
-        y=alt.Y("agent:N", title=None, sort=alt.EncodingSortField("from", op="min")),
+        y=alt.Y("agent:N", title=None, sort=alt.EncodingSortField("from", op="min"), axis=alt.Axis(labelOverlap=False)),
         color=alt.Color("state:N", scale=alt.Scale(domain=STATES, range=STATE_COLOURS)),
         tooltip=["agent:N", "role:N", "state:N", "from:Q", "to:Q", "object:N", "call of:N", "waits for:N"])
     layers = [bars]
     if not squeeze:
         phases = [{"phase": line(name, 40), "from": max(0, began) / 1000} for name, began, _ in fold.phases]
         marks = chart_of(phases).encode(x="from:Q")
-        layers += [marks.mark_rule(strokeDash=[3, 3], opacity=0.5), marks.mark_text(align="left", dx=4, y=-6).encode(text="phase:N")]
+        layers += [marks.mark_rule(strokeDash=[3, 3], color="#93a1c2"),
+                   marks.mark_text(align="left", dx=4, color="#93a1c2").encode(text="phase:N", y=alt.value(-7))]
     st.altair_chart(alt.layer(*layers).properties(height=max(160, 16 * rows)).interactive(bind_y=False), key="stream")
     st.caption("Drag to move, scroll to zoom, double-click for the whole.")
 
