@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import logging
-import re
 import signal
 import socket
 import webbrowser
@@ -17,8 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 import streamlit
+import uvicorn
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
+from streamlit.web import bootstrap
 
 import memgang
 from memgang.doors.dashboard.guard import Guard
@@ -32,9 +32,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN_CHARACTERS_MIN = 32
 UNWATCHED_S = 60.0  # how long a dashboard that a run has opened stays without a page that is looked at
 LOOK_S = 2.0
-
-_TOKEN = re.compile(r"(token=)[^&\s\"']+")
-
+CLOSING_S = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -72,7 +70,8 @@ def serve(settings: Settings, place: Place, run: str, ready: Callable[[str, str]
     Raises:
         ConfigError: the address is taken. StoreUnavailable: there is no server to look at.
     """
-    port = _free(place)
+    listening = _listen(place)
+    port = listening.getsockname()[1]
     lodging = None
     if settings.url is None:
         lodging = Lodging.enter(settings)  # a client from now on, so that it stays while it is looked at
@@ -88,7 +87,6 @@ def serve(settings: Settings, place: Place, run: str, ready: Callable[[str, str]
 
     @contextlib.asynccontextmanager
     async def around(_: Any) -> AsyncIterator[None]:
-        _quiet()
         address = f"http://{f'[{place.host}]' if ':' in place.host else place.host}:{port}"
         page = f"{address}/{f'?run={quote(run)}' if run else ''}"
         async with watching.open(), asyncio.TaskGroup() as tasks:
@@ -100,17 +98,25 @@ def serve(settings: Settings, place: Place, run: str, ready: Callable[[str, str]
                 task.cancel()
 
     try:
-        app = streamlit.App(Path(__file__).with_name("app.py"), routes=routes(watching), middleware=[Middleware(guard)],
-                            lifespan=around)
-        app.run(config={
+        bootstrap.load_config_options({
             "server.address": place.host, "server.port": port, "server.headless": True, "server.fileWatcherType": "none",
             "server.enableStaticServing": False, "server.enableCORS": True, "server.enableXsrfProtection": True,
             "server.maxUploadSize": 1, "browser.gatherUsageStats": False, "client.toolbarMode": "minimal",
-            "client.showErrorDetails": "none", "logger.hideWelcomeMessage": True, "logger.level": "warning",
-            "runner.magicEnabled": False,
+            "client.showErrorDetails": "none", "logger.level": "warning", "runner.magicEnabled": False,
         })
+        app = streamlit.App(Path(__file__).with_name("app.py"), routes=routes(watching), middleware=[Middleware(guard)],
+                            lifespan=around)
+        # By uvicorn itself, not by the app's own `run`, which younger versions of Streamlit alone have: on a socket that is ours
+        # already, and with nothing logged of the addresses that are asked for, which hold passes.
+        server = uvicorn.Server(uvicorn.Config(
+            app, lifespan="on", ws="websockets-sansio", ws_per_message_deflate=False, log_config=None, log_level="warning",
+            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=CLOSING_S))
+        server.run(sockets=[listening])
+        if not server.started:
+            raise ConfigError("the dashboard did not start; what was printed before says why")
     finally:
         watch(None)
+        listening.close()
         if lodging is not None:
             lodging.leave()
 
@@ -121,18 +127,18 @@ async def _there(settings: Settings) -> None:
         pass
 
 
-def _free(place: Place) -> int:
-    """The port, looked at before Streamlit is started, which would only log that it cannot have it."""
+def _listen(place: Place) -> socket.socket:
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as trying:
-        try:
-            trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trying.bind((place.host, place.port))
-        except (OSError, OverflowError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise ConfigError(f"cannot listen on {place.host}:{place.port}: {why}; --port 0 takes one that is free") from error
-        port: int = trying.getsockname()[1]
-        return port
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((place.host, place.port))
+        listening.listen(512)
+        return listening
+    except (OSError, OverflowError) as error:
+        listening.close()
+        why = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"cannot listen on {place.host}:{place.port}: {why}; --port 0 takes one that is free") from error
 
 
 async def _until_unwatched(guards: list[Guard]) -> None:
@@ -144,21 +150,6 @@ async def _until_unwatched(guards: list[Guard]) -> None:
         if any(guard.sockets for guard in guards):
             seen = loop.time()
     signal.raise_signal(signal.SIGTERM)
-
-
-def _quiet() -> None:
-    """Keep passes out of what is logged: uvicorn writes the whole address of each socket that is opened."""
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.WARNING))
-        logger.addFilter(_without_tokens)
-
-
-def _without_tokens(line: logging.LogRecord) -> bool:
-    text = line.getMessage()
-    if "token=" in text:
-        line.msg, line.args = _TOKEN.sub(r"\1...", text), ()
-    return True
 
 
 def _is_loopback(host: str) -> bool:
