@@ -103,6 +103,8 @@ def serve(settings: Settings, place: Place, run: str, ready: Callable[[str, str]
             "server.enableStaticServing": False, "server.enableCORS": True, "server.enableXsrfProtection": True,
             "server.maxUploadSize": 1, "browser.gatherUsageStats": False, "client.toolbarMode": "minimal",
             "client.showErrorDetails": "none", "logger.level": "warning", "runner.magicEnabled": False,
+            # Streamlit's own is the red that means an error here. One for each, else there is a single theme, which no viewer can change.
+            "theme.light.primaryColor": "#1479c4", "theme.dark.primaryColor": "#56b4e9",
         })
         app = streamlit.App(Path(__file__).with_name("app.py"), routes=routes(watching), middleware=[Middleware(guard)],
                             lifespan=around)

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from memgang.doors.dashboard.pages.charts import CAUSE_COLOURS, CAUSES, chart_of
+from memgang.doors.dashboard.sheets.charts import CAUSE_COLOURS, CAUSES, chart_of
 from memgang.doors.dashboard.texts import plain, span
 from memgang.doors.dashboard.view import View
 from memgang.flock import fold as folds

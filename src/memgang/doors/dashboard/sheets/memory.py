@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from memgang.doors.dashboard.pages.charts import chart_of, treemap
+from memgang.doors.dashboard.sheets.charts import chart_of, treemap
 from memgang.doors.dashboard.texts import line, moment, plain, span
 from memgang.doors.dashboard.view import View
 from memgang.errors import MemGangError

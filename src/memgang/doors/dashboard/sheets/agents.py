@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from memgang.doors.dashboard.pages.charts import STATE_COLOURS, STATES, chart_of
+from memgang.doors.dashboard.sheets.charts import STATE_COLOURS, STATES, chart_of
 from memgang.doors.dashboard.texts import line, plain, span
 from memgang.doors.dashboard.view import View
 from memgang.flock.fold import Agent, Fold
