@@ -142,6 +142,7 @@ class _Page:
     def __init__(self, reads: Reads, url: str, engine: Engine) -> None:
         self._reads, self._url, self._engine, self.validator = reads, url, engine, b""
         self._fetched: Original | ReadError | None = None
+        self._refused = b""
 
     def call(self) -> Call:
         """The call of its document: of its own for each reach, as the call of the page is."""
@@ -161,8 +162,14 @@ class _Page:
 
     async def check(self, validator: bytes) -> bool:
         """Whether the page is still what it was: of all who want to know, one asks its server, if that need be asked at all."""
+        # The host tier and the server may both show the same answer; another one is of somebody who has fetched since.
+        if validator == self._refused:
+            return False
         page = await self._fetch()
-        return isinstance(page, Original) and page.ref.encode() == validator
+        if isinstance(page, Original) and page.ref.encode() == validator:
+            return True
+        self._refused = validator
+        return False
 
     async def _fetch(self) -> Original | ReadError:
         try:

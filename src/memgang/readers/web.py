@@ -135,7 +135,7 @@ async def get(
     here, left = url.partition("#")[0], bounds.total_s
     async with _client(reach) as http:
         for _ in range(bounds.redirects_max + 1):
-            _may_be_asked(url, here)
+            check_address(url, here)
             asked = {"User-Agent": agent, "Accept": "*/*", "Accept-Encoding": ACCEPT} | _for(here, url, headers or {})
             asked |= _conditions(here, known)
             async with (turn or _at_once)(here) as wait:
@@ -184,10 +184,16 @@ def _code(status: int) -> str:
     return "refused" if 400 <= status < 500 and status not in (408, 425, 429) else "status"
 
 
-def _may_be_asked(url: str, here: str) -> None:
+def check_address(url: str, here: str) -> None:
     """Raises ReadError for an address that is none of the web, or names a user: a redirect may lead to anything."""
     if not is_url(here):
         raise ReadError(shown(url), "it leads to an address that is not http or https", "redirect" if here != url else "scheme")
+    try:
+        named = urlsplit(here)
+        if not named.hostname or named.port == 0:
+            raise ValueError("no host")
+    except ValueError:
+        raise ReadError(shown(here), "it is not an address: its host or port is none", "scheme") from None
     if carries_secret(here):
         raise ReadError(here.partition("://")[0] + "://...", "its address holds a user or password", "redirect")
 

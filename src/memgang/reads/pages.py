@@ -61,6 +61,7 @@ class Pages:
             raise ReadError(web.shown(url)[:200], "it is not an http or https address", "scheme")
         if web.carries_secret(url):
             raise ConfigError("the URL holds a user or password: leave it out and give headers={'Authorization': ...}")
+        web.check_address(url, url)
         if max_age_s is not None and (isinstance(max_age_s, bool) or not isinstance(max_age_s, int | float) or not max_age_s >= 0):
             raise ConfigError(f"max_age_s={max_age_s!r} must be 0 or more seconds; None goes by what the server says")
         one = _Fetch(self._space, self._manners, self._turn, url.partition("#")[0], checked(headers), max_age_s)
