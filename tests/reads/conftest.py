@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.reads.origin import Origin, Running
 
 import memgang
 from memgang.reads import Manners, Reads
+from tests.reads.origin import Origin, Running
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ class Origin:
 
     def page(self, path: str, body: bytes = PAGE, status: int = 200, **headers: str) -> str:
         """Serve this from now on; its URL. An ``ETag`` answers conditional requests with 304."""
-        self.pages[path] = (status, {"Content-Type": "text/html; charset=utf-8"} | {n.replace("_", "-"): v for n, v in headers.items()}, body)
+        said = {"Content-Type": "text/html; charset=utf-8"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        self.pages[path] = (status, said, body)
         return self.address + path
 
     def does(self, path: str, answer: Callable[[BaseHTTPRequestHandler], None]) -> str:

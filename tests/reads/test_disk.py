@@ -36,7 +36,7 @@ async def test_a_file_is_read_once_for_all_and_again_when_it_has_changed(
     link.symlink_to(path)
     async with opened(agent="other") as other, Reads(other) as theirs, Reads(space) as ours:
         found = await asyncio.gather(*(reads.read_file(str(p)) for reads in (ours, theirs) for p in (path, link) for _ in range(5)))
-        assert len(set(page.ref for page in found)) == 1 and await times_read(space) == 1
+        assert len({page.ref for page in found}) == 1 and await times_read(space) == 1
         assert (found[0].source, found[0].media_type, found[0].charset, found[0].size) == (str(path), "text/markdown", "utf-8", 6)
         assert await space.get(found[0].ref) == "one é"
 

@@ -7,14 +7,17 @@ import sys
 from typing import Any
 
 import pytest
-from tests.gates import until
-from tests.reads.origin import Origin, Running
-from tests.reads.test_pages import askers, go, said
+from mcp.server.mcpserver.exceptions import ToolError
 
 import memgang
+from memgang.doors.mcp.serving import Options, door_of
+from memgang.engines.processes import engine as engine_of
 from memgang.errors import ConfigError, ReadError
 from memgang.reads import Manners, Reads
 from memgang.reads.politeness import _limits
+from tests.gates import until
+from tests.reads.origin import Origin, Running
+from tests.reads.test_pages import askers, go, said
 
 RULES = b"""User-agent: *
 Disallow: /private/
@@ -109,6 +112,19 @@ async def test_a_host_that_wants_no_more_is_left_alone_by_all(space: memgang.Spa
     assert origin.paths() == ["/busy"]
 
 
+async def test_the_mcp_server_has_the_same_manners(space: memgang.Space, origin: Origin) -> None:
+    """`memgang mcp --robots`: what the rules forbid is refused in one line, and not asked for."""
+    origin.page("/robots.txt", RULES, Content_Type="text/plain")
+    engine = engine_of("asyncio", cpu_bound=False)
+    try:
+        door = door_of(space, engine, Options(hosts=[origin.host], robots=True))
+        with pytest.raises(ToolError, match=r"robots.txt asks memgang-reader to leave it alone. leave it, ask"):
+            await door.call_tool("memgang_fetch_url", {"url": f"{origin.address}/private/a"})
+    finally:
+        await engine.aclose()
+    assert origin.paths() == ["/robots.txt"]
+
+
 @pytest.mark.parametrize("delay_s, requests, per_s", [(0, 0, 1), (0.25, 4, 1), (0.3, 3, 1), (1, 1, 1), (12.5, 1, 12.5)])
 def test_a_delay_is_a_number_of_requests_in_a_time(delay_s: float, requests: int, per_s: float) -> None:
     """Never more often than the delay says, counted over a second or longer."""
@@ -119,8 +135,8 @@ def test_a_delay_is_a_number_of_requests_in_a_time(delay_s: float, requests: int
 
 
 @pytest.mark.parametrize("wrong", [
-    {"delay_s": -1}, {"delay_s": float("nan")}, {"at_once": 1.5}, {"at_once": True}, {"bytes_max": 0}, {"total_s": 0}, {"redirects_max": 99},
-    {"user_agent": ""}, {"user_agent": "a\nb"}, {"user_agent": "é"}, {"allow": ["http://a"]}, {"total_s": "5"},
+    {"delay_s": -1}, {"delay_s": float("nan")}, {"at_once": 1.5}, {"at_once": True}, {"bytes_max": 0}, {"total_s": 0},
+    {"redirects_max": 99}, {"user_agent": ""}, {"user_agent": "a\nb"}, {"user_agent": "é"}, {"allow": ["http://a"]}, {"total_s": "5"},
 ])
 def test_wrong_manners_are_named(wrong: dict[str, Any]) -> None:
     """A number that is none, a host that is an address, a name that cannot be sent."""
