@@ -59,10 +59,8 @@ async def read_file(reads: Reads, roots: Roots, path: str, engine: Engine) -> tu
     real = await asyncio.to_thread(roots.resolve, path)
     if not await asyncio.to_thread(_looks_like_text, real):
         return real, (await read_text(reads, real, engine))[1]
-    original = await reads.read_file(real)
-    # A link put in place of a folder since it was judged leads out of the roots.
-    if original.source != real:
-        raise ReadError(path, "it is not the file it was a moment ago")
+    # A link that was put in its place, or in that of a folder above, since it was judged may lead out of the roots.
+    original = await reads.read_file(real, follow=False)
     if not original.charset:
         raise ReadError(path, "it is not a text in UTF-8")
     return real, original.ref

@@ -77,6 +77,20 @@ async def test_a_file_whose_body_was_forgotten_is_read_again(space: memgang.Spac
         assert await space.get((await reads.read_file(str(path))).ref) == "one"
 
 
+async def test_a_path_that_was_judged_is_not_followed_elsewhere(space: memgang.Space, tmp_path: Path) -> None:
+    """A link in its place, or in place of a folder above it: nothing is read, so nothing of it is kept."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("outside")
+    (tmp_path / "folder").symlink_to(tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out" / "a")
+    async with Reads(space) as reads:
+        for path in ("folder/a", "link"):
+            with pytest.raises(ReadError):
+                await reads.read_file(str(tmp_path / path), follow=False)
+        assert not (await space.find(kind="body")).objects
+        assert (await reads.read_file(str(tmp_path / "out" / "a"), follow=False)).size == 7
+
+
 async def test_what_is_no_file_or_too_large_is_named_and_holds_nobody_up(space: memgang.Space, tmp_path: Path) -> None:
     """A folder, a pipe that nobody writes to, nothing, a zero in the path; a limit with the numbers."""
     os.mkfifo(tmp_path / "pipe")

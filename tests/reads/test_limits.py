@@ -6,6 +6,7 @@ import datetime
 import gzip
 import ssl
 import threading
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler
@@ -69,6 +70,19 @@ async def test_a_small_body_cannot_become_a_large_one(origin: Origin) -> None:
     for name, packed in (("gzip, gzip", gzip.compress(bomb)), ("br", b"x"), ("zstd", b"x"), ("gzip", b"no gzip"), ("deflate", b"\xff\xff")):
         assert await code(origin.page("/odd", packed, Content_Encoding=name), origin) == "packing"
     assert await code(origin.page("/cut", gzip.compress(PAGE)[:-9], Content_Encoding="gzip"), origin) == "unreachable"
+
+
+async def test_unpacking_takes_no_more_room_than_the_limit() -> None:
+    """One piece from the wire that would become 30 MiB: what comes out is bounded while it comes out."""
+    bomb = gzip.compress(bytes(30 * 1024 * 1024))
+    answer = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Counted(bomb))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ReadError, match="larger than 100,000 bytes"):
+            await body_of(answer, "u", 100_000)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name, packed", [
@@ -202,3 +216,13 @@ def test_a_time_to_wait_is_seconds_or_a_date() -> None:
     assert retry_after_s("120") == 120
     assert retry_after_s("Thu, 01 Jan 2099 00:00:00 GMT") > 3600
     assert retry_after_s("Thu, 01 Jan 2015 00:00:00 GMT") == retry_after_s("soon") == retry_after_s("") == 0
+
+
+@pytest.mark.parametrize("url, told", [
+    ("http://a/?q=1&access_token=x&b=2", "http://a/?q=1&access_token=...&b=2"), ("http://a/?key=x", "http://a/?key=..."),
+    ("http://a/?X-Amz-Signature=x&X-Amz-Date=1", "http://a/?X-Amz-Signature=...&X-Amz-Date=1"), ("http://a/?apiKey=x#f", "http://a/?apiKey=...#f"),
+    ("http://a/?keyword=cats&monkey=1&design=2", "http://a/?keyword=cats&monkey=1&design=2"), ("/a?key=x", "/a?key=x"),
+])
+def test_an_address_is_shown_without_what_opens_doors(url: str, told: str) -> None:
+    """Values of parameters that are named like credentials; others stay, so that people find their page."""
+    assert web.shown(url) == told

@@ -39,7 +39,9 @@ USER_AGENT = "memgang-reader/1"
 # What may go along to another server than the one that was named; all else may be a credential.
 _HARMLESS = frozenset({"accept", "accept-language", "user-agent"})
 # Parts of parameter names whose values open doors: signed and tokened addresses.
-_SECRET = re.compile(r"(?i)((?:^|[?&;])[^=&;]*(?:token|secret|passw|pwd|key|sig|auth|credential|session|code)[^=&;]*=)[^&;#]+")
+_SECRET = re.compile(
+    r"(?i)((?:^|[&;])(?:[^=&;]*(?:token|secret|signature|password|passwd|apikey|credentials?)"
+    r"|(?:[^=&;]*[-_.])?(?:key|sig|auth|authorization|pwd|session|sessionid|sid))=)[^&;#]+")
 
 # Entered before each request with its URL; told for how long the server wants to be left alone.
 Turn = Callable[[str], contextlib.AbstractAsyncContextManager[Callable[[float], None]]]

@@ -28,9 +28,9 @@ class Seen(msgspec.Struct, frozen=True):
     body: str
 
 
-async def read(space: Space, path: str, bytes_max: int) -> Original:
+async def read(space: Space, path: str, bytes_max: int, follow: bool) -> Original:
     """See `Reads.read_file`."""
-    real = await asyncio.to_thread(_real, path)
+    real = await asyncio.to_thread(_real, path) if follow else path
     validator = b""
 
     async def compute() -> Original | Unreadable:

@@ -48,15 +48,16 @@ class Reads:
         """
         return await self._pages.fetch(url, headers, max_age_s)
 
-    async def read_file(self, path: str) -> Original:
+    async def read_file(self, path: str, *, follow: bool = True) -> Original:
         """A file as it stands: read once for all, and again when it has changed.
 
-        Believed by its size, times and inode while it is at rest; where these have changed, its content decides.
+        Believed by its size, times and inode while it is at rest; where these have changed, its content decides. Without
+        ``follow`` the path must be a real one: where it leads over a link by now, nothing is read.
 
         Raises:
             ReadError: it is not there, no file, or larger than ``bytes_max`` of the manners.
         """
-        return await disk.read(self.space, path, self.manners.bytes_max)
+        return await disk.read(self.space, path, self.manners.bytes_max, follow)
 
     async def body(self, original: Original) -> bytes:
         """The bytes as they came, also where `Space.get` would give text.
