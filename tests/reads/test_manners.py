@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -84,8 +86,14 @@ async def test_without_the_library_robots_say_what_to_install(space: memgang.Spa
 
 async def test_places_at_a_host_are_shared_by_all_processes(space: memgang.Space, origin: Origin) -> None:
     """Two processes want six pages each, all different; never more than one request is under way there."""
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.05)  # so that those who do not take turns meet
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(handler.path.encode())
+
     for number in range(6):
-        origin.page(f"/{number}", b"%d" % number)
+        origin.does(f"/{number}", slowly)
     with askers(space.name, f"{origin.address}/", 6, at_once=1) as children:
         go(children)
         assert [await said(child) for child in children] == ["6 6", "6 6"]

@@ -197,6 +197,7 @@ async def test_credentials_are_shared_with_nobody_and_stand_nowhere(space: memga
     assert len(origin.asked) == 6 and SECRET in origin.asked[0].headers["authorization"]
     assert page.source.endswith("?t=1&access_token=...")
     assert SECRET not in missing.value.explain()
+    assert SECRET not in str(asked(space, reads.manners, token, mine))  # of which short texts stand in outlines as they are
     assert page.ref in (await space.invalidate(token, dry_run=True)).refs
     kept = [repr(event) async for event in space.events()]
     for record in (await space.find(limit=1000)).objects:
