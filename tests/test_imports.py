@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "savings",
         "explain",
         "parsing",
-        "parameters tools sealing export limits claims graph",
+        "parameters tools sealing export limits claims graph flock",
         "reads",
         "reading blocking",
         "agents asking files",

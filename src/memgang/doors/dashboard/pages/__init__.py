@@ -1,0 +1,1 @@
+"""Pages: each a module with ``page(view)``, which draws what it is given."""
