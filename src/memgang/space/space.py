@@ -487,6 +487,10 @@ class Space:
         """An agent was given a reference and never opened it: these bytes did not travel."""
         self._store.log.add("reference", self.context, obj=ref.id, size=size, why="reference", saved=Usage(bytes=size))
 
+    def note_unchanged(self, ref: Ref, size: int, key: str) -> None:
+        """Whoever has this content said that it is still what it was (304): these bytes did not travel again."""
+        self._store.log.add("hit", self.context, obj=ref.id, call=key, why="read", saved=Usage(bytes=size))
+
     def refused(self, text: str) -> None:
         """Something was refused: a limit, a conflict, a wrong reference."""
         self._store.log.add("refused", self.context, text=text[:200])
