@@ -154,7 +154,7 @@ class Recaller:
             return None
         self._store.log.add(
             "hit", context, obj=answer.ref[len(REF_PREFIX):], call=formed.key, why="read" if call.kind in ("read", "tool") else "hit",
-            saved=answer.usage, by=answer.by, fn=call.function, loop=loop)
+            saved=answer.usage, by=answer.by, fn=call.function, kind=call.kind, loop=loop)
         if (work := current_work.get()) is not None:
             work.inner = work.inner + answer.usage
             work.inner_ms += (time.perf_counter() - started) * 1000
@@ -278,4 +278,4 @@ class Recaller:
         read = order.call.kind in ("read", "tool")
         self._store.log.add(
             how, order.context, obj=ref.id, call=order.key, us=round(order.waiting_s * 1e6), why="read" if read else how,
-            saved=usage, by=by, fn=order.call.function)
+            saved=usage, by=by, fn=order.call.function, kind=order.call.kind)
