@@ -14,10 +14,10 @@ SRC = Path(__file__).parents[1] / "src" / "memgang"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
-        "errors sentences",
+        "errors sentences traceparent",
         "model settings",
         "codec",
-        "canonical eviction peeking",
+        "canonical eviction peeking telemetry",
         "versions sse",
         "engines llms readers",
         "store",
@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "savings",
         "explain",
         "parsing",
-        "parameters reading tools sealing export limits claims graph",
+        "parameters reading tools sealing export limits claims graph metrics",
         "agents asking files",
         "gang",
         "jobs",

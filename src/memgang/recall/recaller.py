@@ -155,6 +155,8 @@ class Recaller:
         self._store.log.add(
             "hit", context, obj=answer.ref[len(REF_PREFIX):], call=formed.key, why="read" if call.kind in ("read", "tool") else "hit",
             saved=answer.usage, by=answer.by, fn=call.function, kind=call.kind, loop=loop)
+        if (telemetry := self._store.telemetry) is not None:
+            telemetry.at_hand(call, answer.ref, answer.usage, round((time.perf_counter() - started) * 1e6))
         if (work := current_work.get()) is not None:
             work.inner = work.inner + answer.usage
             work.inner_ms += (time.perf_counter() - started) * 1000
