@@ -29,11 +29,12 @@ costs the same however much is in the space.
 
 The page is Prometheus text, or OpenMetrics for who asks for that. `memgang proxy` serves the same page at `/metrics` (not behind `/v1`), by
 its own rules of who may come in. Beyond this machine (`--host`) a token is needed:
-`memgang token create prometheus`, and in the scrape configuration `authorization: {credentials: mgt_...}`. `/healthz` needs none: it
-says `ok`, or 503 when the server is away; then `/metrics` is served all the same, with `memgang_up 0`.
+`memgang token create prometheus`, and in the scrape configuration `authorization: {credentials: mgt_...}`; where a space has tokens, also
+on this machine. One with a scope is refused: the page adds up all scopes. `/healthz` needs none: it says `ok`, or 503 when the server is
+away; then `/metrics` is served all the same, with `memgang_up 0`.
 
 No label holds a reference, a URL, a function, a run, a prompt or an answer. Names of agents and limits are shown where you ask for
-them (`--agents`, `--limit NAME`), since each is a series of its own.
+them (`--agents`, `--limit NAME`; of limits those of a minute), since each is a series of its own.
 
 **Spent, saved and lost are apart.** Spent is what committed attempts used, saved what was not used because an answer, a flight or a read
 was shared, lost what attempts without a used answer cost. They are the ledger's figures: of all runs that are still in the log
@@ -53,27 +54,30 @@ open the space**. Nothing else is to be switched on. Without a provider nothing 
 
 | Span | Around | Attributes |
 |---|---|---|
-| `memgang.recall` | one ask for a call's answer | `memgang.cache`: `hit`, `joined`, `miss` or `degraded` (computed while the server was away); \
-`memgang.ref`; `memgang.call.kind`, `memgang.call.function`; of a hit or joined call `memgang.saved_tokens`, `memgang.saved_dollars` |
+| `memgang.recall` | one ask for a call's answer | `memgang.cache`: `hit`, `joined`, `miss` or \
+`degraded` (computed while the server was away); `memgang.ref`; `memgang.call.kind`, `memgang.call.function`; \
+of a hit or joined call `memgang.saved_tokens`, `memgang.saved_dollars` |
 | `chat <model>`, `embeddings <model>` | one request to a language model, only where one was sent: by `Gang.llm`, `Gang.stream` and the \
 proxy's shared requests | `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_ai.request.model`, further `gen_ai.request.*`, \
 `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`, `gen_ai.usage.cache_read.input_tokens`, `gen_ai.response.finish_reasons` |
 | `memgang.put`, `memgang.get` | one object, or several (`memgang.count`) | `memgang.ref`, `memgang.kind` |
 
-A span that failed has `error.type`. No prompt, answer, argument or text of an error is in a span. Events of the log bear the id of the trace
-they belong to (`trace`). A function that an engine runs in a worker process continues the trace there, if it knows OpenTelemetry.
+A span that failed has `error.type`. No prompt, answer, argument or text of an error is in a span. Events of the log bear the id
+of the trace they belong to (`trace`). A function that an engine runs in a worker process continues the trace there, if it
+knows OpenTelemetry.
 
 | Metric | Unit | |
 |---|---|---|
 | `gen_ai.client.operation.duration` | s | histogram: requests that were sent, with `error.type` where they failed |
-| `gen_ai.client.token.usage` | {token} | histogram, by `gen_ai.token.type`: what a provider reported for those requests. Estimated counts and \
-saved tokens are never in it |
+| `gen_ai.client.token.usage` | {token} | histogram, by `gen_ai.token.type`: what a provider reported for those requests. Estimated \
+counts and saved tokens are never in it |
 | `memgang.recall.duration` | s | histogram, by `memgang.cache` and `memgang.call.kind` |
 | `memgang.saved.tokens` | {token} | counter, by `memgang.cache`, `memgang.call.kind`, `memgang.token.type` |
 | `memgang.saved.cost` | {USD} | counter, by `memgang.cache` and `memgang.call.kind` |
 
-These are of one process, as OpenTelemetry's metrics are. The names `gen_ai.*` are those of semantic conventions 1.44, the last release of the
-main registry that holds them; the conventions for generative AI have moved to a registry of their own, which has no stable release yet.
+These are of one process, as OpenTelemetry's metrics are. The names `gen_ai.*` are those of semantic conventions
+1.44, the last release of the main registry that holds them. The conventions for generative AI have moved to a registry of their own, where
+they are in development and metrics are being renamed; all names stand in `memgang/telemetry.py`.
 
 What it costs a hit is measured by `make bench ONLY=telemetry`; results in [../benchmarks/results/](../benchmarks/results/).
 """

@@ -47,7 +47,7 @@ def test_the_command_serves_until_it_is_told_to_end(space_name: str) -> None:
         page = httpx.get(url, headers={"accept": OPEN}, timeout=30)
         health = httpx.get(url.replace("/metrics", "/healthz"), timeout=30)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(30) in (0, -signal.SIGTERM)
+        assert running.wait(30) == 0 and running.stdout.read() == "stopped\n"
 
     assert url.startswith("http://127.0.0.1:") and f"space {space_name}" in told
     found = samples(page.text)

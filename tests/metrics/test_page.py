@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from memgang.errors import MemGangError
+from memgang.errors import ConfigError, MemGangError
 from memgang.gang import Gang
 from memgang.metrics import FAMILIES, Scraper
 from memgang.metrics.page import Collector
@@ -25,6 +25,7 @@ from tests.gates import Gate, until
 from tests.metrics.conftest import OPEN, TEXT, Model, samples, value
 from tests.recall.conftest import Own
 
+LABELS = {"kind", "outcome", "cause", "type", "log", "what", "state", "limit", "agent"}
 SECRET = "payload-canary-5b11"
 
 
@@ -178,7 +179,7 @@ def test_names_are_as_prometheus_wants_them(family: Any) -> None:
     assert re.fullmatch(r"memgang_[a-z]+(_[a-z]+)*", family.name)
     assert not family.name.endswith("_total") and not re.search(r"_(ms|us|millis|kb|mb|usd|ratio)(_|$)", family.name)
     assert family.unit == "" or family.name.endswith(f"_{family.unit}")
-    assert family.help.endswith(".") and set(family.labels) <= {"kind", "outcome", "cause", "type", "log", "what", "state", "limit", "agent"}
+    assert family.help.endswith(".") and set(family.labels) <= LABELS
 
 
 @pytest.mark.catalogue("D15")
@@ -254,7 +255,15 @@ async def test_a_limit_that_was_named_is_shown(space: Space, scraped: Any) -> No
     assert value(page, "memgang_limit_pause_seconds", limit="shared") == 0
 
 
-async def test_without_the_server_the_page_says_so(own: Own, opened: Callable[..., Any]) -> None:  # noqa: F811
+def test_the_name_of_a_limit_is_checked(space: Space) -> None:
+    """None, and one of a page's length: a sentence. One with a colon is that of a model."""
+    Scraper(space, limits=["openai:gpt-5-mini"])
+    for name in ("", "x" * 201):
+        with pytest.raises(ConfigError, match="name of a limit"):
+            Scraper(space, limits=[name])
+
+
+async def test_without_the_server_the_page_says_so(own: Own, opened: Callable[..., Any]) -> None:
     """up is 0 and no counter is made up; when the server is back, it is 1 again."""
     async with opened(url=own.url, patience_ms=100, janitor_ms=100) as space:
         scraper = Scraper(space)

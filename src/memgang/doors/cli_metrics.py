@@ -17,7 +17,8 @@ def metrics(
     require_token: Annotated[bool, typer.Option("--require-token", help="Let in nobody without a token, also from this machine.")] = False,
     allow_host: Annotated[list[str] | None, typer.Option(help="A further name of this server in the Host header.")] = None,
     limit: Annotated[list[str] | None, typer.Option(
-        help="Show the state of the limit of this name (`Limits(name=...)`). May be given several times.", show_default=False)] = None,
+        help="Show the state of the limit of this name (`Limits(name=...)`, else the model's name). May be given several times.",
+        show_default=False)] = None,
     agents: Annotated[bool, typer.Option("--agents", help="Show the bytes of each agent: a series for each, by name.")] = False,
     space: SpaceName = None,
 ) -> None:

@@ -13,11 +13,11 @@ from memgang.errors import ConfigError, MemGangError
 from memgang.metrics.families import COUNTERS, FAMILIES, Family
 from memgang.space import Space
 from memgang.store import readings
-from memgang.store.keys import check_label
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
+NAME_MAX = 200  # characters of the name of a limit
 MISSING = "metrics need one more package: pip install 'memgang[metrics]'"
 
 
@@ -33,7 +33,8 @@ class Scraper:
     """Makes pages of one space. Lives as long as the door that serves them."""
 
     def __init__(self, space: Space, *, limits: Sequence[str] = (), agents: bool = False) -> None:
-        """``limits``: names given to `Limits`, whose state is shown. ``agents``: show the bytes of each agent, by name.
+        """``limits``: names given to `Limits`, or of models where none was, whose state is shown. ``agents``: show the bytes of each
+        agent, by name.
 
         Raises:
             ConfigError: the extra is not installed, or the name of a limit is none.
@@ -43,7 +44,10 @@ class Scraper:
         except ImportError as error:
             raise ConfigError(MISSING) from error
         self._space, self._agents = space, agents
-        self._limits = tuple(dict.fromkeys(check_label("name of a limit", name) for name in limits))
+        for name in limits:
+            if not 0 < len(name) <= NAME_MAX:
+                raise ConfigError(f"the name of a limit has 1 to {NAME_MAX} characters: that given to Limits, or of the model")
+        self._limits = tuple(dict.fromkeys(limits))
 
     async def page(self, accept: str = "") -> Page:
         """The page; ``accept`` is the header of that name. While the server is away it says so, and is a page all the same."""
