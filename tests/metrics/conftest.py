@@ -30,7 +30,7 @@ class Model:
     name, price_name, version, deterministic = "openai:gpt-5-mini", "gpt-5-mini", "1", True
 
     def __init__(self) -> None:
-        self.parameters: dict[str, Any] = {"temperature": 0, "stop": "secret-parameter"}
+        self.parameters: dict[str, Any] = {"temperature": 0, "stop": "secret-parameter", "top_p": "secret-parameter"}
         self.asked = 0
         self.gate: asyncio.Event | None = None  # answers wait for it
         self.reached = asyncio.Event()
