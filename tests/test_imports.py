@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "savings",
         "explain",
         "parsing",
-        "parameters reading tools sealing export limits claims graph metrics",
+        "parameters reading tools sealing export limits claims graph flock metrics",
         "agents asking files",
         "gang",
         "jobs",

@@ -281,8 +281,7 @@ class Gang:
         self, agent: Agent, items: Sequence[Any], extra: tuple[Any, ...], on_error: OnError,
         settled: Callable[[int, Ref | None], None],
     ) -> list[Ref | None]:
-        self.progress.of(agent.role).planned += len(items)
-        self._crew.changed()
+        self._crew.plans(agent.role, len(items))
 
         def told(place: int, outcome: Ref | Exception) -> None:
             if isinstance(outcome, Exception):
@@ -323,14 +322,13 @@ class Gang:
         if fan_in < 2:
             raise ConfigError(f"fan_in={fan_in} must be at least 2")
         level: list[Ref | Awaitable[Ref | None] | None] = list(refs)
-        step = self.progress.of(agent.role)
         nodes: list[asyncio.Task[Ref | None]] = []
 
         async def node(inputs: Sequence[Ref | Awaitable[Ref | None] | None], last: bool) -> Ref | None:
             there = [i if i is None or isinstance(i, Ref) else await i for i in inputs]
             found = [ref for ref in there if ref is not None]
             if not found or (len(found) == 1 and not last):  # alone in its group: it goes up as it is
-                step.planned -= 1
+                self._crew.plans(agent.role, -1)
                 return found[0] if found else None
             return await agent.ref(found, *extra)
 
@@ -341,7 +339,7 @@ class Gang:
                     groups = [level[at: at + fan_in] for at in range(0, len(level), fan_in)]
                     made = [group.create_task(node(inputs, last)) for inputs in groups]
                     nodes += made
-                    step.planned += len(made)
+                    self._crew.plans(agent.role, len(made))
                     level = list(made)
                     if last:
                         break
@@ -384,10 +382,10 @@ class Gang:
         run = Run(run_id(), title or self.title, command)
         self._crew.run = run.id  # stays afterwards, so that `savings` can be asked when all is done
         started, state = self._now(), "failed"
-        for role, planned in (expect or {}).items():
-            self.progress.of(role).planned = planned
         with self.space.acting_as(run=run.id):
             self.space.mark("run_start", run.title)
+            for role, planned in (expect or {}).items():
+                self._crew.plans(role, planned)
             await self._record(run, started, 0)
             try:
                 yield run

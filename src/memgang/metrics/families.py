@@ -71,7 +71,7 @@ FAMILIES: tuple[Family, ...] = (
             _CALLS, labels=("kind", "outcome")),
     _family("memgang_reads", "counter", "Memory objects read.", "reads"),
     _family("memgang_refused", "counter", "What was refused: limits, conflicts, wrong references.", "refused"),
-    _family("memgang_waits", "counter", "Waits for a call that somebody else computes.", "waits"),
+    _family("memgang_waits", "counter", "Waits for a call that somebody else computes; of those within one process, the long ones.", "waits"),
     _family("memgang_wait_seconds", "counter", "Time spent in those waits that ended with the answer.", "wait_us", unit="seconds",
             divisor=MICRO),
     _family("memgang_takeovers", "counter", "Calls taken over from a leader whose lease had ended.", "takeovers"),

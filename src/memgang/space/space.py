@@ -177,6 +177,15 @@ class Space:
         with telemetry.doing("memgang.get", count=len(whole)):
             return await objects.get_many(self._store, self.context, whole, type)
 
+    async def look(self, ref: str, type: Any = None) -> Any:
+        """`get` that leaves no trace: no event, and work under way has not read it. For who watches a space, not for agents.
+
+        Raises:
+            UnknownReference: there is nothing, or it has expired.
+            ObjectLost, IntegrityError, CodecError.
+        """
+        return await objects.look(self._store, ref if isinstance(ref, Ref) else await self.resolve(ref), type)
+
     async def describe(self, ref: str) -> MemoryObject:
         """The record of an object: who wrote it, when, from what, for which call.
 
@@ -476,7 +485,7 @@ class Space:
     # ── marks of the gang ─────────────────────────────────────────────────────────────────────
 
     def mark(self, what: str, text: str = "", *, fn: str = "") -> None:
-        """An event that changes nothing: phase, join, leave, run_start, run_end, began, ended."""
+        """An event that changes nothing: phase, planned, join, leave, run_start, run_end, began, ended."""
         self._store.log.add(what, self.context, text=text[:200], fn=fn)
 
     def note_reference(self, ref: Ref, size: int) -> None:
