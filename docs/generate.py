@@ -13,7 +13,9 @@ import typer
 
 import benchmarks_page
 import eviction_page
+import grafana_page
 import mcp_page
+import metrics_page
 from memgang import errors, settings
 from memgang.doors.cli import app
 from memgang.store import scripts
@@ -188,7 +190,8 @@ def promises_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page, "settings.md": settings_page, "errors.md": errors_page, "scripts.md": scripts_page,
-    "promises.md": promises_page, "eviction.md": eviction_page.page, "mcp.md": mcp_page.page} | benchmarks_page.pages()
+    "promises.md": promises_page, "eviction.md": eviction_page.page, "mcp.md": mcp_page.page,
+    "metrics.md": metrics_page.page, "grafana.json": grafana_page.page} | benchmarks_page.pages()
 
 
 def main() -> int:

@@ -14,10 +14,10 @@ SRC = Path(__file__).parents[1] / "src" / "memgang"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
-        "errors sentences",
+        "errors sentences traceparent",
         "model settings",
         "codec",
-        "canonical eviction peeking",
+        "canonical eviction peeking telemetry",
         "versions sse",
         "engines llms readers",
         "store",
@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "savings",
         "explain",
         "parsing",
-        "parameters tools sealing export limits claims graph flock",
+        "parameters tools sealing export limits claims graph flock metrics",
         "reads",
         "reading blocking",
         "agents asking files",

@@ -23,6 +23,7 @@ from memgang.doors import (
     cli_evict,
     cli_forget,
     cli_mcp,
+    cli_metrics,
     cli_proxy,
     cli_replay,
     cli_run,
@@ -355,6 +356,7 @@ def pin(
 
 
 app.command("proxy")(cli_proxy.proxy)
+app.command("metrics")(cli_metrics.metrics)
 app.add_typer(cli_token.app, name="token")
 cli_care.add_to(app)
 

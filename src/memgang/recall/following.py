@@ -69,7 +69,7 @@ class Follower:
         latest: Outcome = outcome
         if isinstance(outcome, Follow):
             order.followed = outcome.fence
-            store.log.add("waits", order.context, call=order.key, by=outcome.by, fn=order.call.function)
+            store.log.add("waits", order.context, call=order.key, by=outcome.by, fn=order.call.function, kind=order.call.kind)
         try:
             async with store.wakeups.listen(store.keys.flight(order.key)) as ear:
                 while True:
