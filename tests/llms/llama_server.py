@@ -34,6 +34,7 @@ def served(model: Path) -> Iterator[Served]:
     params.n_ctx, params.n_parallel, params.cpuparams.n_threads, params.cpuparams_batch.n_threads = 2048, 1, 1, 1
     params.endpoint_metrics, params.verbosity, params.warmup, params.ui = True, -1, False, False
     here = Served("", xllamacpp.Server(params))
+    assert here.written == 0  # and it has answered once: only then it can be ended
     here.url = here.server.listening_address + "/v1"
     yield here
     del here.server  # ends it, and waits for that

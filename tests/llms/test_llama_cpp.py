@@ -199,6 +199,25 @@ async def test_so_does_whoever_leaves_a_stream(model_file: Path, watch: Watch) -
     await model.aclose()
 
 
+async def test_a_gang_that_lets_go_of_abandoned_calls_ends_it_too(
+    model_file: Path, opened: Callable[..., Any], watch: Watch
+) -> None:
+    """Through the recall: the last who waits has left, and ``on_abandon`` says to cancel."""
+    model = LlamaCpp(model_file, parameters={**LITTLE, "max_tokens": 500})
+    async with opened(on_abandon="cancel") as space, memgang.Gang(space, llm=model) as gang:
+        watch.gate.clear()
+        asking = asyncio.ensure_future(gang.llm(PROMPT))
+        await watch.reached()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await space.settle()
+        watch.gate.set()
+        await idle(model)
+    await model.aclose()
+
+    assert watch.computed < 10
+
+
 async def test_a_long_prompt_is_given_up_while_it_is_read(model_file: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not after the last of its blocks: it is asked between them whether to go on."""
     model = LlamaCpp(model_file, parameters={**LITTLE, "n_ctx": 16_384})
@@ -430,13 +449,17 @@ def said():
     return asyncio.run(LlamaCpp({str(model_file)!r}, parameters={LITTLE!r}).complete(Prompt(instruction="e"))).text
 first = said()
 if not (child := os.fork()):
-    os._exit(0 if said() == first else 1)
+    os._exit(0 if said() == first else 1)  # as multiprocessing ends them
 assert os.waitpid(child, 0)[1] == 0
 async def left():
     model = LlamaCpp({str(model_file)!r}, parameters={{**{LITTLE!r}, "max_tokens": 30_000, "n_ctx": 32_000}})
     async for piece in model.stream(Prompt(instruction="e")):
         break
 asyncio.run(left())
+kept = LlamaCpp({str(model_file)!r}, parameters={LITTLE!r})
+from memgang.llms import llama_engine
+for _ in range(30):  # loaded, and let go before it was asked anything
+    llama_engine.Engine._load(llama_engine.enter(kept.name, kept._file, kept._options))
 print("ended")
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)

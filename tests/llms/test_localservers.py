@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.llms.test_openai import Server
 
 from memgang import llms
 from memgang.errors import ConfigError, ModelError
 from memgang.llms.localservers import KINDS
 from memgang.model import Completion, Prompt
 from memgang.settings import PRICES, Settings
-from tests.llms.test_openai import Server
 
 pytest.importorskip("openai")
 PROMPT = Prompt(instruction="Name the doors.")
@@ -106,3 +109,31 @@ async def test_a_real_server_answers_a_shorthand(tmp_path: Path) -> None:
 
     assert plain.text == streamed.text == "".join(pieces)
     assert plain.tokens_out == 8 and plain.tokens_in == streamed.tokens_in > 0 and not plain.estimated
+
+
+def test_the_server_of_the_page_runs_as_written(tmp_path: Path) -> None:
+    """docs/local-models.md, with a model and a port of the test's."""
+    pytest.importorskip("xllamacpp", reason="the extra [llama-cpp] is not installed")
+    pytest.importorskip("gguf", reason="gguf, with which the tests write their model, is not installed")
+    from tests.llms import tiny_model
+
+    page = (Path(__file__).parents[2] / "docs" / "local-models.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    model = tiny_model.write(tmp_path / "tiny.gguf")
+    code, models = re.subn(r'"models/[^"]+"', repr(str(model)), code)
+    code, ports = re.subn(r"32768, 4, 8080", "512, 1, 0", code)
+    done = subprocess.run([sys.executable, "-c", code], input="\n", capture_output=True, text=True, timeout=120)
+
+    assert (models, ports) == (1, 1)
+    assert done.returncode == 0 and "http://127.0.0.1:" in done.stdout, done.stderr
+
+
+def test_every_kind_is_on_the_page_with_its_command() -> None:
+    """And the README leads there."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "local-models.md").read_text("utf-8")
+
+    for kind, one in KINDS.items():
+        assert f"--llm {kind}:" in page and one.start.split(" {", 1)[0].split(",")[0] in page
+        assert one.url.removeprefix("http://").removesuffix("/v1") in page
+    assert "docs/local-models.md" in (root / "README.md").read_text("utf-8")

@@ -6,7 +6,7 @@ The thread is also the line: what is given up while it stands there never begins
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import os
 import tempfile
 import threading
@@ -82,6 +82,7 @@ class Engine:
         params.n_parallel = 1
         params.cache_ram_mib = 0  # states of earlier prompts in up to 8 GiB of memory: the last one is kept anyway
         params.warmup = params.ui = params.endpoint_slots = False
+        params.endpoint_metrics = True  # see below; nobody else can ask for them
         params.offline = True
         params.verbosity = -1
         try:
@@ -90,6 +91,13 @@ class Engine:
             with tempfile.TemporaryDirectory(prefix="memgang-") as place:
                 params.hostnames = [os.path.join(place, "s.sock")]
                 server = xllamacpp.Server(params)
+                # Its thread may not have begun to listen:
+                #
+                #   we: load -> drop it (the file was replaced, the program ends): "end" is said, and its end waited for
+                #   its thread: begins only now, has not heard it       <- waits for work for ever, and so do we for it
+                #
+                # Once it has answered anything, it hears.
+                server.handle_metrics()
         except (RuntimeError, OSError) as error:
             raise ModelError(self._name, "caller", "load",  # of this host, not of the call: others may have more memory
                              f"llama.cpp cannot load {self._file.path}: it is damaged, of a kind this version does not know, or there "
@@ -130,5 +138,12 @@ def leave(engine: Engine) -> None:
             del _engines[key]
             if key[0] != os.getpid():
                 return  # its threads are the parent's
-    with contextlib.suppress(RuntimeError):  # the interpreter ends, and so do they
-        engine.close()
+    engine.close()
+
+
+@atexit.register
+def _end() -> None:
+    """Let go of what nobody has closed while there is still an interpreter to do it in."""
+    for key, engine in list(_engines.items()):
+        if key[0] == os.getpid():
+            engine.close()
