@@ -20,9 +20,14 @@ class Served:
 
     @property
     def written(self) -> int:
-        """Tokens it has written since it was started, by its own count."""
-        lines = self.server.handle_metrics().splitlines()
-        return int(float(next(line.split()[1] for line in lines if line.startswith("llamacpp:tokens_predicted_total "))))
+        """Tokens it has written since it was started."""
+        return written(self.server)
+
+
+def written(server: Any) -> int:
+    """Tokens a server has written since it was started, by its own count."""
+    lines = server.handle_metrics().splitlines()
+    return int(float(next(line.split()[1] for line in lines if line.startswith("llamacpp:tokens_predicted_total "))))
 
 
 @contextlib.contextmanager
