@@ -86,6 +86,8 @@ SETTINGS = {
     "openai_api_key": "The key for it; else OPENAI_API_KEY.",
     "proxy_keys": "Keys of the upstreams of `memgang proxy` that have a prefix: words `PREFIX=KEY`, parted by spaces. The upstream "
                   "without a prefix has `openai_api_key`.",
+    "local_servers": "Where the local servers listen, where not on this machine's usual ports: words `KIND=URL`, parted by spaces, as "
+                     "`ollama=http://gpu:11434/v1 vllm=http://gpu:8000/v1`. Kinds are ollama, vllm, lmstudio, llama_server.",
     "llm_timeout_s": "How long a language model may take for one answer.",
     "browser": "The Chromium that takes the pictures of `memgang export --png` and `--gif`; without it, one on PATH.",
     "prices": "A TOML file with prices of your own.",

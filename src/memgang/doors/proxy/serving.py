@@ -91,7 +91,7 @@ def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callabl
         import uvicorn
     except ImportError as error:
         raise ConfigError("the proxy needs more packages: pip install 'memgang[proxy]'") from error
-    found = read_upstreams(named, settings.proxy_keys or "", settings.openai_api_key or "")
+    found = read_upstreams(named, settings.proxy_keys or "", settings.openai_api_key or "", settings.local_servers)
     with listen(place) as listening:
         port = listening.getsockname()[1]
 
