@@ -126,7 +126,7 @@ class _Exchange:
             if isinstance(asked.call.arguments, dict) and (beta := asked.call.arguments.get("beta")):
                 headers["openai-beta"] = beta
             async with upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers) as response:
-                if response.status_code != 200:
+                if response.status != 200:
                     said = await refusal(asked.upstream, response)
                     if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
                         upstreams.plain_only.add(which)  # refused before any work: asked once more without
@@ -136,7 +136,7 @@ class _Exchange:
                     raise said.error(asked.model)
                 try:
                     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-                    blocks = response.aiter_bytes()
+                    blocks = response.content.iter_any()
                     async for piece in _events(answer, blocks) if kind == "text/event-stream" else _whole(answer, blocks):
                         yield piece
                 finally:
