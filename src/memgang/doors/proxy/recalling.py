@@ -82,6 +82,7 @@ class _Exchange:
     def __init__(self, recaller: Recaller, asked: Asked, formed: Formed) -> None:
         self._recaller, self._asked, self._formed = recaller, asked, formed
         self._made: Answer | None = None  # that of the attempt led here
+        self._sent: list[bytes] = []  # and its pieces
         self._recalled: Recalled | None = None
         self._degraded = False
 
@@ -121,7 +122,7 @@ class _Exchange:
         which = (asked.upstream.url, asked.model)
         streamed = asked.route != "embeddings" and which not in upstreams.plain_only
         while True:
-            self._made = answer = asked.answer()
+            self._made, self._sent = answer, sent = asked.answer(), list[bytes]()
             headers = {"content-type": "application/json", "accept-encoding": "identity"}
             if isinstance(asked.call.arguments, dict) and (beta := asked.call.arguments.get("beta")):
                 headers["openai-beta"] = beta
@@ -138,6 +139,7 @@ class _Exchange:
                     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                     blocks = response.content.iter_any()
                     async for piece in _events(answer, blocks) if kind == "text/event-stream" else _whole(answer, blocks):
+                        sent.append(piece)
                         yield piece
                 finally:
                     if (work := current_work.get()) is not None:
@@ -195,7 +197,9 @@ class _Exchange:
         assert self._recalled is not None
         plains, ref = self._recaller.plains, self._recalled.ref
         if (made := plains.get(ref, self._asked.route)) is None:
-            made = self._answer(kept).plain()
+            # Mostly that of the attempt led here, which has been read. Who was overtaken is given another one.
+            ours = self._made is not None and self._made.whole and b"".join(self._sent) == kept
+            made = (self._made if ours and self._made is not None else self._answer(kept)).plain()
             plains.keep(ref, self._asked.route, made)
         return Reply(200, made, headers=self.headers(self._how()))
 
