@@ -39,7 +39,10 @@ class Caller:
 
 def header(headers: Headers, name: bytes) -> str:
     """A header's text, '' without it."""
-    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
 
 
 class Entrance:

@@ -43,7 +43,7 @@ class Passage:
                     return passed_on(await refusal(upstream, response), **told)
         except ModelError as failure:
             return self._refusals.reply("", failure, **told)
-        returned = {name: text for name in _RETURNED if (text := response.headers.get(name)) is not None}
+        returned = {name: text for name in _RETURNED if (text := response.headers.get(name, ""))}
         return Reply(response.status, _handed_on(response, opened), response.headers.get("content-type", ""), returned | told)
 
 

@@ -43,14 +43,16 @@ class Recaller:
 
     async def reply(self, asked: Asked, caller: Caller) -> Reply:
         """The reply. Of a stream, the first event is there."""
-        with self.space.acting_as(agent=caller.agent or None, run=caller.run or None):
+        named = caller.agent or caller.run
+        with self.space.acting_as(agent=caller.agent or None, run=caller.run or None) if named else contextlib.nullcontext():
             if asked.samples and caller.agent:  # without an identity there is nobody whose asks could be counted
-                asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"))
-            formed = self.space.form(asked.call)
+                asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"), formed=None)
+            formed = asked.formed or self.space.form(asked.call)
             exchange = _Exchange(self, asked, formed)
-            ending = asyncio.timeout(self.answer_s)
             try:
-                async with ending:
+                if not asked.streaming and (kept := exchange.at_hand()) is not None:
+                    return exchange.whole(kept)  # the usual case waits for nothing
+                async with asyncio.timeout(self.answer_s):
                     return await (exchange.streamed() if asked.streaming else exchange.plain())
             except (MemGangError, TimeoutError) as failure:
                 return self.refusals.reply(formed.key, failure, **exchange.headers("miss"))
@@ -102,7 +104,7 @@ class _Exchange:
     async def _still_young(self, stamp: bytes) -> bool:
         return self._young(stamp)
 
-    def _at_hand(self) -> bytes | None:
+    def at_hand(self) -> bytes | None:
         """The answer as it was kept, if this host has it."""
         space = self._recaller.space
         if self._asked.controls.anew or (found := space.answer_at_hand(self._asked.call, self._formed, usable=self._young)) is None:
@@ -177,23 +179,24 @@ class _Exchange:
         self._recalled, self._degraded = stream.recalled, stream.degraded
 
     async def plain(self) -> Reply:
-        """The answer in one piece."""
-        kept = self._at_hand()
-        if kept is None:
-            pieces: list[bytes] = []
-            try:
-                async with contextlib.aclosing(self._open()) as stream:
-                    async for piece in stream:
-                        if piece is RESTARTED:
-                            pieces.clear()
-                        else:
-                            pieces.append(_bytes(piece))
-                    self._seen(stream)
-            except (StoreFull, TooLarge):
-                if self._made is None or not self._made.whole:
-                    raise
-                return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
-            kept = b"".join(pieces)
+        """The answer in one piece, made or waited for."""
+        pieces: list[bytes] = []
+        try:
+            async with contextlib.aclosing(self._open()) as stream:
+                async for piece in stream:
+                    if piece is RESTARTED:
+                        pieces.clear()
+                    else:
+                        pieces.append(_bytes(piece))
+                self._seen(stream)
+        except (StoreFull, TooLarge):
+            if self._made is None or not self._made.whole:
+                raise
+            return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
+        return self.whole(b"".join(pieces))
+
+    def whole(self, kept: bytes) -> Reply:
+        """The answer in one piece, from what is kept of it."""
         assert self._recalled is not None
         plains, ref = self._recaller.plains, self._recalled.ref
         if (made := plains.get(ref, self._asked.route)) is None:
@@ -239,7 +242,7 @@ class _Exchange:
         """The events this caller is shown. The one that ends the answer comes when it is certain that this is the answer."""
         frames, held, plain = Frames(), list[bytes](), b""
         hides_usage = self._asked.route == "chat" and not self._asked.include_usage
-        kept = self._at_hand()
+        kept = self.at_hand()
         try:
             async with contextlib.AsyncExitStack() as opened:
                 stream: AsyncIterator[str | bytes]

@@ -72,8 +72,10 @@ class Upstreams:
 
     def __init__(self, all_: Sequence[Upstream], timeout_s: float) -> None:
         self._all = sorted(all_, key=lambda one: len(one.prefix), reverse=True)
-        # Here: it is built on an extra, and what else stands in this file is not.
-        from memgang.doors.proxy.reaching import Connections, aiohttp
+        # Here: what else stands in this file needs no extra.
+        import aiohttp
+
+        from memgang.doors.proxy.reaching import Connections
 
         self._connections, self._broken = Connections([one.url for one in all_], timeout_s), aiohttp.ClientError
         self.plain_only = set[tuple[str, str]]()  # (url, model) that have refused to stream
