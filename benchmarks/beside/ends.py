@@ -194,11 +194,11 @@ async def connected(port: int, count: int, broken: Callable[[str], None]) -> lis
     return made
 
 
-async def hits(port: int, prompt: str, connections: int, seconds: float) -> tuple[float, list[float]]:
+async def hits(port: int, prompt: str, connections: int, seconds: float, stream: bool = False) -> tuple[float, list[float]]:
     """Everybody asks again as soon as the answer is there: answers a second, and what each took."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     took: list[float] = []
-    asked, busy = request(port, prompt), connections
+    asked, busy = request(port, prompt, stream=stream), connections
 
     def ended(caller: Caller) -> None:
         nonlocal busy

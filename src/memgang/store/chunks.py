@@ -224,13 +224,14 @@ class Sender:
                     for number, (kind, data) in enumerate(self._entries[acknowledged:acknowledged + AT_ONCE])))
             except MemGangError:
                 return None  # full, away, or not allowed to us: it is the stream that ends, not the work
-            for outcome in outcomes:
+            for number, outcome in enumerate(outcomes):
                 match outcome:
                     case Written():
                         acknowledged += 1
                     case Gap(last):
-                        acknowledged = last  # the server came back without its last second
-                        break
+                        if number == 0:
+                            acknowledged = last  # the server came back without its last second
+                        break  # else it may have overtaken what it is behind: sent again, it is told which
                     case Lost():
                         return outcome
                     case _:

@@ -87,6 +87,7 @@ class _Exchange:
         self._sent: list[bytes] = []  # and its pieces
         self._recalled: Recalled | None = None
         self._degraded = False
+        self._shown_events = 0
 
     def _open(self) -> Stream:
         """The answer as it comes."""
@@ -226,20 +227,21 @@ class _Exchange:
         return Reply(200, self._going_on(first, shown), STREAM, self.headers(self._how()) | {"cache-control": "no-cache"})
 
     async def _going_on(self, first: bytes | None, shown: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        number = 0
         async with contextlib.aclosing(shown):
             try:
                 if first is not None:
                     yield first
-                async for event in shown:
-                    number += 1
-                    yield event
+                async for events in shown:
+                    yield events
             except MemGangError as failure:
                 code = failure.code if isinstance(failure, ModelError) else type(failure).__name__
-                yield error_event(self._asked.route, code, failure.explain(), number)
+                yield error_event(self._asked.route, code, failure.explain(), max(0, self._shown_events - 1))
 
     async def _shown(self) -> AsyncGenerator[bytes, None]:
-        """The events this caller is shown. The one that ends the answer comes when it is certain that this is the answer."""
+        """The events this caller is shown, those that are there at once as one piece.
+
+        The one that ends the answer comes when it is certain that this is the answer.
+        """
         frames, held, plain = Frames(), list[bytes](), b""
         hides_usage = self._asked.route == "chat" and not self._asked.include_usage
         kept = self.at_hand()
@@ -257,24 +259,22 @@ class _Exchange:
                     if plain or _is_plain(block) and not frames.rest and not held:
                         plain += block
                         continue
+                    ready: list[bytes] = []
                     for event in frames.take(block):
-                        while held:
-                            yield held.pop(0)
-                        if hides_usage and chat.only_usage(event):
-                            continue
-                        if _ends(event):
-                            held.append(event)
-                        else:
-                            yield event
+                        ready += held
+                        held.clear()
+                        if not (hides_usage and chat.only_usage(event)):
+                            (held if _ends(event) else ready).append(event)
+                    if ready:
+                        self._shown_events += len(ready)
+                        yield b"".join(ready)
         except (StoreFull, TooLarge):
             if self._made is None or not self._made.whole:
                 raise
-        for event in held:
-            yield event
         if plain:
-            for event in self._answer(plain).events():
-                if not (hides_usage and chat.only_usage(event)):
-                    yield event
+            held = [event for event in self._answer(plain).events() if not (hides_usage and chat.only_usage(event))]
+        if held:
+            yield b"".join(held)
 
 
 async def _events(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
