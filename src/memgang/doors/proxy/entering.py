@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -83,6 +84,7 @@ class Entrance:
             raise Denied(400, "invalid_header", str(error)) from None
 
 
+@functools.lru_cache(256)  # most ask by the same name
 def _name(host: str) -> str:
     """A Host without its port; '' for what is none."""
     try:
