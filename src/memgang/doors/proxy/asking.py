@@ -14,6 +14,7 @@ from memgang.doors.proxy.responses import Responses
 from memgang.doors.proxy.upstream import Upstream
 from memgang.errors import CodecError
 from memgang.model import Call, Ref
+from memgang.recall import Formed
 
 VERSION = "1"  # of how a request becomes a call; it goes into every key
 PATHS = {"/chat/completions": "chat", "/responses": "responses", "/embeddings": "embeddings"}
@@ -45,6 +46,7 @@ class Asked:
     include_usage: bool
     samples: bool
     refs: tuple[Ref, ...] = ()
+    formed: Formed | None = None  # the call in canonical form, where that is known already
 
     def sent(self, *, streamed: bool) -> bytes:
         """The body that goes to the upstream. ``streamed``: it is asked for events, whatever the caller asked for."""

@@ -52,7 +52,7 @@ class Chat:
                 raise cut(self._model, "a finish reason for every choice")
             return
         try:
-            fields = sse.read(event) or {}
+            fields = sse.brought(text)
             if fields.get("error"):
                 raise broken(self._model, fields["error"])
             self._usage = fields.get("usage") or self._usage
