@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from memgang.answers.answer import CALLER_CODES
 from memgang.canonical import read_json
-from memgang.doors.proxy.answers import CALLER_CODES
 from memgang.errors import CodecError, ConfigError, ModelError
 from memgang.llms.openai import TRANSIENT_STATUSES, retry_after_s
 
