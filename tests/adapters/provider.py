@@ -15,13 +15,13 @@ class Provider:
     """Answers in capitals and counts. Answers wait while it is ``gated``; a stream stops after its first part then.
 
     ``fails`` is a list of what its next answers are instead: a status, "cut" (a stream without its end), or "garbage".
-    With ``refuses_options`` it knows no ``stream_options`` and says so.
+    With ``refuses_options`` it knows no ``stream_options`` and says so; ``toolless``, it calls no tools.
     """
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.fails: list[int | str] = []
-        self.refuses_options = False
+        self.refuses_options = self.toolless = False
         self.reached, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         provider = self
@@ -98,12 +98,12 @@ class Provider:
         usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "prompt_tokens_details": {"cached_tokens": 400}}
         head = {"id": f"chat-{len(self.asked)}", "created": 1, "model": said["model"]}
         if not said.get("stream"):
-            message = {"role": "assistant", "content": text} | ({"tool_calls": TOOLS} if said.get("tools") else {})
+            message = {"role": "assistant", "content": text} | ({"tool_calls": TOOLS} if said.get("tools") and not self.toolless else {})
             yield json.dumps(head | {"object": "chat.completion", "usage": usage, "choices": [
                 {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]}).encode()
             return
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": text[:2]}, {"content": text[2:]}]
-        if said.get("tools"):  # in two parts, as providers send them
+        if said.get("tools") and not self.toolless:  # in two parts, as providers send them
             call = TOOLS[0] | {"index": 0, "function": {"name": "look", "arguments": '{"at'}}
             deltas += [{"tool_calls": [call]}, {"tool_calls": [{"index": 0, "function": {"arguments": '": 1}'}}]}]
         for delta, finish in [*((delta, None) for delta in deltas), ({}, "stop")]:
@@ -120,7 +120,7 @@ class Provider:
         message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": content}
         usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_tokens_details": {"cached_tokens": 0},
                  "output_tokens_details": {"reasoning_tokens": 0}}
-        whole = {"id": "r", "object": "response", "created_at": 1, "model": said["model"], "status": "completed", "output": [message],
+        whole = {"id": "resp_1", "object": "response", "created_at": 1, "model": said["model"], "status": "completed", "output": [message],
                  "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": usage}
         if not said.get("stream"):
             yield json.dumps(whole).encode()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
@@ -69,9 +70,11 @@ class Calls:
         return await self.bridge.here(self._whole(asked, asyncio.get_running_loop(), ask))
 
     def whole_blocking(self, asked: Asked, ask: Callable[[], Whole]) -> bytes:
-        """As `whole`, where the caller blocks; the wrapped model is asked in a thread."""
+        """As `whole`, where the caller blocks; the wrapped model is asked in a thread, with the caller's context variables."""
+        context = contextvars.copy_context()
+
         async def away() -> Whole:
-            return await asyncio.to_thread(ask)
+            return await asyncio.to_thread(context.run, ask)
 
         return self.bridge.wait(self._whole(asked, self.bridge.loop, away))
 
