@@ -122,7 +122,8 @@ async def test_another_question_is_another_call(space: memgang.Space, provider: 
 
     model = MemGangModel(OpenAIChatCompletionsModel("m", client), space)
     base = agent(model)
-    for one in (base, base.clone(name="other"), agent(MemGangModel(OpenAIChatCompletionsModel("n", client), space)),
+    keyed = ModelSettings(temperature=0, extra_args={"prompt_cache_key": "a"})
+    for one in (base, base.clone(name="other"), base.clone(model_settings=keyed), agent(MemGangModel(OpenAIChatCompletionsModel("n", client), space)),
                 base.clone(instructions="Be long."), base.clone(model_settings=ModelSettings(temperature=0, max_tokens=5)),
                 base.clone(tools=[look], model_settings=ModelSettings(temperature=0, tool_choice="none"))):
         await Runner.run(one, "hello", run_config=QUIET, max_turns=1) if not one.tools else await _turn(one)
@@ -132,6 +133,17 @@ async def test_another_question_is_another_call(space: memgang.Space, provider: 
 async def _turn(one: Any) -> None:
     with pytest.raises(Exception, match="Max turns"):
         await Runner.run(one, "hello", run_config=QUIET, max_turns=1)
+
+
+async def test_a_conversation_that_the_provider_keeps_is_nobody_elses(
+    space: memgang.Space, provider: Provider, client: openai.AsyncOpenAI
+) -> None:
+    """It changes with each turn; plain and streamed go to the wrapped model."""
+    one = agent(MemGangModel(OpenAIResponsesModel("m", client), space))
+    for _ in range(2):
+        await Runner.run(one, "hello", run_config=QUIET, conversation_id="conv_1")
+    result = Runner.run_streamed(one, "hello", run_config=QUIET, conversation_id="conv_1")
+    assert [event async for event in result.stream_events()] and len(provider.asked) == 3 and not (await space.find()).objects
 
 
 async def test_a_provider_gives_models_by_name(space: memgang.Space, provider: Provider, client: openai.AsyncOpenAI) -> None:

@@ -16,7 +16,8 @@ EXAMPLES = {
     "langgraph_shared.py": ("langgraph", ["calls of the model: 1", "the summary is computed"], ["calls of the model: 0", "['Why?']"]),
 }
 # One way of sharing, by five frameworks: one process for all of them, since most of its time is starting.
-FRAMEWORKS = {"agents_sdk_shared.py": "agents", "pydantic_ai_shared.py": "pydantic_ai", "agent_framework_shared.py": "agent_framework_openai",
+FRAMEWORKS = {"agents_sdk_shared.py": "agents", "pydantic_ai_shared.py": "pydantic_ai",
+              "agent_framework_shared.py": "agent_framework_openai",
               "autogen_shared.py": "autogen_ext", "crewai_shared.py": "crewai"}
 IN_TURN = "import runpy, sys; [runpy.run_path(path, run_name='__main__') for path in sys.argv[1:]]"
 

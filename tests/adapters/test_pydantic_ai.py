@@ -148,3 +148,38 @@ async def test_a_space_of_plain_code_serves_agents(blocking: memgang.BlockingSpa
     agent = Agent(MemGangModel(chat, blocking))
     deltas, _ = await streamed(agent)
     assert deltas == ["HE", "LLO"] and (await agent.run("hello", model_settings=COLD)).output == "HELLO" and len(provider.asked) == 1
+
+
+async def test_what_is_not_complete_or_cannot_be_described_is_not_shared(space: memgang.Space) -> None:
+    """Who has asked is given it, plain and streamed; the next one asks."""
+    from pydantic_ai.direct import model_request, model_request_stream
+    from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
+
+    asked: list[str] = []
+
+    def answer(messages: list[Any], info: Any) -> ModelResponse:
+        asked.append("plain")
+        return ModelResponse(parts=[TextPart("half")], state="interrupted")
+
+    async def stream(messages: list[Any], info: Any) -> AsyncIterator[str]:
+        asked.append("stream")
+        yield "whole"
+
+    model = MemGangModel(FunctionModel(answer, stream_function=stream), space)
+    question = [ModelRequest(parts=[UserPromptPart("hello")])]
+    for _ in range(2):
+        assert (await model_request(model, question, model_settings=COLD)).parts[0].content == "half"  # type: ignore[union-attr]
+    unlike = COLD | {"extra_body": object()}
+    for settings in (unlike, unlike, COLD, COLD):
+        async with model_request_stream(model, question, model_settings=settings) as streamed:
+            assert [event async for event in streamed] and streamed.get().parts[0].content == "whole"  # type: ignore[union-attr]
+    assert asked == ["plain", "plain", "stream", "stream", "stream"]
+
+
+def test_what_is_named_like_a_secret_is_no_part_of_a_call() -> None:
+    """At any depth; numbers of tokens are none."""
+    from memgang.adapters.calling import public
+
+    secrets = {"api_key": "a", "aws_secret_access_key": "b", "azure_ad_token": "c"}
+    settings = secrets | {"more": {"Authorization": "d", "top_k": 1}, "max_tokens": 5}
+    assert public(settings) == {"more": {"top_k": 1}, "max_tokens": 5}

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from memgang.adapters.calling import Asked, Calls, Whole
+from memgang.adapters.calling import Asked, Calls, Whole, public
 from memgang.blocking import BlockingSpace
 from memgang.codec import TTL
 from memgang.errors import CodecError, ConfigError
@@ -108,7 +108,7 @@ def _asked(context: ChatContext) -> Asked | None:
     try:
         said = [_bare(message.to_dict()) for message in context.messages]
         tools = [_described(tool) for tool in _many(options.pop("tools", None))]
-        parameters = {name: _described(value) for name, value in options.items()}
+        parameters = {name: _described(value) for name, value in public(options).items()}
     except CodecError:
         return None  # of a kind that has no description: nobody can say whether two are the same
     call = Call("llm", "agent-framework:chat", VERSION, where, model, messages=said, tools=tools or None, parameters=parameters)

@@ -113,7 +113,7 @@ class MemGangModel(Model):
                 events += 1
                 yield _made(TResponseStreamEvent, said)
             elif not events:
-                for made in _events_of(said, self._model):
+                for made in _events_of(said, self.model):
                     yield _made(TResponseStreamEvent, made)
 
     async def close(self) -> None:
@@ -130,7 +130,8 @@ class MemGangModel(Model):
     # ── what is asked ─────────────────────────────────────────────────────────────────────────
 
     @property
-    def _model(self) -> str:
+    def model(self) -> str:
+        """The wrapped model's name; empty where it has none."""
         return str(getattr(self.wrapped, "model", "") or "")
 
     def _asked(
@@ -142,6 +143,10 @@ class MemGangModel(Model):
             return None
         try:
             said = {name: value for name, value in settings.to_json_dict().items() if value is not None and name not in _ASIDE}
+            for extra in ("extra_args", "extra_body"):  # it finds the provider's cache, never the answer
+                if isinstance(said.get(extra), dict):
+                    said[extra] = {name: value for name, value in said[extra].items() if name != "prompt_cache_key"}
+            said = {name: value for name, value in said.items() if value != {}}
             described = [_described(tool) for tool in tools]
             described += [{"handoff": one.tool_name, "description": one.tool_description, "parameters": one.input_json_schema,
                            "strict": one.strict_json_schema} for one in handoffs]
@@ -155,7 +160,7 @@ class MemGangModel(Model):
         where = {"name": self._name} if self._name else {
             "class": f"{type(self.wrapped).__module__}.{type(self.wrapped).__qualname__}",
             "url": str(getattr(client, "base_url", None) or getattr(self.wrapped, "base_url", None) or "")}
-        call = Call("llm", "agents:model", VERSION, where, self._model, system=system or "", messages=messages,
+        call = Call("llm", "agents:model", VERSION, where, self.model, system=system or "", messages=messages,
                     tools=described or None, parameters=parameters)
         return Asked(call, said.get("temperature") != 0)
 
@@ -163,7 +168,7 @@ class MemGangModel(Model):
         used = answer.usage
         said = {"output": [_plain(item) for item in answer.output], "usage": _usage.dump_python(used, mode="json", warnings=False),
                 "response_id": answer.response_id, "request_id": answer.request_id, "raw_usage": answer.raw_usage}
-        return Whole(msgspec.json.encode(said), self._model, used.input_tokens, used.output_tokens,
+        return Whole(msgspec.json.encode(said), self.model, used.input_tokens, used.output_tokens,
                      used.input_tokens_details.cached_tokens or 0)
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from memgang.adapters.calling import Asked, Calls, Whole
+from memgang.adapters.calling import Asked, Calls, Whole, public
 from memgang.blocking import BlockingSpace
 from memgang.codec import TTL
 from memgang.errors import CodecError, ConfigError
@@ -28,8 +28,8 @@ except ImportError as error:
     raise ConfigError("AutoGen is not installed: pip install 'memgang[autogen]'") from error
 
 VERSION = "1"  # of what is kept; it goes into every key
-# Of a client's configuration: who pays, and how a request travels.
-_ASIDE = frozenset({"api_key", "timeout", "max_retries", "user", "default_headers", "stream_options", "include_name_in_message"})
+# Of a client's configuration: how a request travels.
+_ASIDE = frozenset({"timeout", "max_retries", "user", "default_headers", "stream_options", "include_name_in_message"})
 
 
 class MemGangClient(ChatCompletionClient):
@@ -159,7 +159,7 @@ def _configured(client: ChatCompletionClient) -> dict[str, Any]:
         said: dict[str, Any] = client.dump_component().model_dump(mode="json")
     except Exception as error:  # whatever a client raises that cannot be written down
         raise ConfigError(f"{type(client).__name__} has no configuration to know it by: give it a name=") from error
-    return {"provider": said["provider"], "config": {name: value for name, value in said["config"].items() if name not in _ASIDE}}
+    return {"provider": said["provider"], "config": public({name: value for name, value in said["config"].items() if name not in _ASIDE})}
 
 
 async def _linked(work: Any, token: Any) -> Any:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from memgang.adapters.calling import Asked, Calls, Whole
+from memgang.adapters.calling import Asked, Calls, Whole, public
 from memgang.blocking import BlockingSpace
 from memgang.codec import TTL
 from memgang.errors import ConfigError
@@ -23,8 +23,8 @@ except ImportError as error:
     raise ConfigError("CrewAI is not installed: pip install crewai") from error
 
 VERSION = "1"  # of what is kept; it goes into every key
-# Of a model's settings: who pays, and how a request travels.
-_ASIDE = frozenset({"api_key", "timeout", "max_retries", "default_headers", "headers", "stream", "callbacks", "metadata", "user", "stop"})
+# Of a model's settings: how a request travels.
+_ASIDE = frozenset({"timeout", "max_retries", "default_headers", "headers", "stream", "callbacks", "metadata", "user", "stop"})
 _UNLIKE = "another"  # what stands for an answer that has no JSON form
 
 
@@ -100,7 +100,7 @@ class MemGangLLM(BaseLLM):
         if functions:
             return None
         settings = {name: _described(getattr(self._wrapped, name)) for name in type(self._wrapped).model_fields if name not in _ASIDE}
-        settings = {name: value for name, value in settings.items() if value is not None}
+        settings = public({name: value for name, value in settings.items() if value is not None})
         try:
             said = json.loads(json.dumps(messages, default=_plain))
             described = json.loads(json.dumps(tools, default=_plain)) if tools else None

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from memgang.adapters.calling import Asked, Calls, Whole
+from memgang.adapters.calling import Asked, Calls, Whole, public
 from memgang.blocking import BlockingSpace
 from memgang.codec import TTL
 from memgang.errors import ConfigError
@@ -104,7 +104,7 @@ class MemGangModel(WrapperModel):
             said = [_bare(message) for message in ModelMessagesTypeAdapter.dump_python(messages, mode="json")]
             wanted = _parameters.dump_python(parameters, mode="json", exclude_defaults=True)
             options = TypeAdapter(dict[str, Any]).dump_python(
-                {name: value for name, value in merged.items() if name not in _TRAVEL}, mode="json")
+                public({name: value for name, value in merged.items() if name not in _TRAVEL}), mode="json")
         except ValueError:  # PydanticSerializationError is one: nobody can say whether two of these are the same
             return None
         where = {"system": self.system, "url": self.base_url or "", "class": type(self.wrapped).__qualname__}
