@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -174,6 +175,26 @@ async def test_what_is_not_complete_or_cannot_be_described_is_not_shared(space: 
         async with model_request_stream(model, question, model_settings=settings) as streamed:
             assert [event async for event in streamed] and streamed.get().parts[0].content == "whole"  # type: ignore[union-attr]
     assert asked == ["plain", "plain", "stream", "stream", "stream"]
+
+
+async def test_the_model_is_asked_in_the_context_of_its_caller(blocking: memgang.BlockingSpace) -> None:
+    """Traces and spans hang on context variables; also where the space has an event loop of its own."""
+    from pydantic_ai.messages import ModelResponse, TextPart
+
+    span: ContextVar[str] = ContextVar("span", default="none")
+
+    def answer(messages: list[Any], info: Any) -> ModelResponse:
+        return ModelResponse(parts=[TextPart(span.get())])
+
+    async def stream(messages: list[Any], info: Any) -> AsyncIterator[str]:
+        token = span.set(span.get() + " inside")
+        yield span.get()
+        span.reset(token)
+
+    span.set("mine")
+    agent = Agent(MemGangModel(FunctionModel(answer, stream_function=stream), blocking))
+    assert (await agent.run("plain", model_settings=COLD)).output == "mine"
+    assert (await streamed(agent, "streamed"))[0] == ["mine inside"]
 
 
 def test_what_is_named_like_a_secret_is_no_part_of_a_call() -> None:

@@ -75,7 +75,7 @@ class Calls:
 
     async def whole(self, asked: Asked, ask: Ask) -> bytes:
         """The last line of the answer. Raises what the wrapped model raises, or what is told of it by who had asked."""
-        return await self.bridge.here(self._whole(asked, asyncio.get_running_loop(), ask))
+        return await self.bridge.here(self._whole(asked, _Home(), ask))
 
     def whole_blocking(self, asked: Asked, ask: Callable[[], Whole]) -> bytes:
         """As `whole`, where the caller blocks; the wrapped model is asked in a thread, with the caller's context variables."""
@@ -84,11 +84,11 @@ class Calls:
         async def away() -> Whole:
             return await asyncio.to_thread(context.run, ask)
 
-        return self.bridge.wait(self._whole(asked, self.bridge.loop, away))
+        return self.bridge.wait(self._whole(asked, None, away))
 
     async def lines(self, asked: Asked, ask: AskStream) -> AsyncGenerator[bytes, None]:
         """The lines of the answer: those that are there, then as they come. Raises as `whole` does."""
-        lines = self._lines(asked, asyncio.get_running_loop(), ask)
+        lines = self._lines(asked, _Home(), ask)
         try:
             while (line := await self.bridge.here(_next(lines))) is not None:
                 yield line
@@ -97,10 +97,10 @@ class Calls:
 
     # ── on the event loop of the space ────────────────────────────────────────────────────────
 
-    async def _whole(self, asked: Asked, home: asyncio.AbstractEventLoop, ask: Ask) -> bytes:
+    async def _whole(self, asked: Asked, home: _Home | None, ask: Ask) -> bytes:
         async def compute() -> bytes:
             with _told(asked):
-                answer = await at(home, _awaited(ask))
+                answer = await (home.run(ask) if home is not None else ask())
             self._spend(answer)
             return answer.line + b"\n"
 
@@ -114,11 +114,11 @@ class Calls:
         kept: bytes = await recalled.value()
         return kept.rstrip(b"\n").rpartition(b"\n")[2]
 
-    async def _lines(self, asked: Asked, home: asyncio.AbstractEventLoop, ask: AskStream) -> AsyncGenerator[bytes, None]:
+    async def _lines(self, asked: Asked, home: _Home, ask: AskStream) -> AsyncGenerator[bytes, None]:
         async def produce() -> AsyncIterator[bytes]:
             answer: Whole | None = None
             with _told(asked):
-                async with contextlib.aclosing(_brought(home, ask)) as source:
+                async with contextlib.aclosing(home.brought(ask)) as source:
                     async for line in source:
                         if isinstance(line, Whole):
                             answer = line
@@ -184,40 +184,58 @@ def _own(error: MemGangError) -> Exception:
     return cause if isinstance(cause, Exception) else error
 
 
-async def _awaited(ask: Ask) -> Whole:
-    return await ask()
-
-
 async def _next(lines: AsyncGenerator[bytes, None]) -> bytes | None:
     return await anext(lines, None)
 
 
-async def _brought(home: asyncio.AbstractEventLoop, ask: AskStream) -> AsyncGenerator[bytes | Whole, None]:
-    """The lines of a source that belongs to another event loop, all of it run by one task there: libraries set
-    context variables in their streams, and put them back only in the task that has set them."""
-    here = asyncio.get_running_loop()
-    if here is home:
-        source = ask()
-        try:
-            async for found in source:
-                yield found
-        finally:
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()
-        return
-    queue: asyncio.Queue[bytes | Whole | None] = asyncio.Queue()
+class _Home:
+    """Where the wrapped model belongs: the caller's event loop, with the caller's context variables (traces, spans)."""
 
-    async def bring() -> None:
-        try:
-            async for found in ask():
-                here.call_soon_threadsafe(queue.put_nowait, found)
-        finally:
-            here.call_soon_threadsafe(queue.put_nowait, None)
+    def __init__(self) -> None:
+        self._loop, self._context = asyncio.get_running_loop(), contextvars.copy_context()
 
-    bringing = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(bring(), home))
-    try:
-        while (line := await queue.get()) is not None:
-            yield line
-        await bringing
-    finally:
-        bringing.cancel()
+    async def run(self, ask: Ask) -> Whole:
+        """The outcome of asking there."""
+        async def asking() -> Whole:
+            return await self._loop.create_task(_awaited(ask), context=self._context)
+
+        if asyncio.get_running_loop() is self._loop:
+            return await ask()
+        return await at(self._loop, asking())
+
+    async def brought(self, ask: AskStream) -> AsyncGenerator[bytes | Whole, None]:
+        """The lines of a source there, all of it run by one task: libraries set context variables in their streams, and
+        can put them back only in the task that has set them."""
+        here = asyncio.get_running_loop()
+        if here is self._loop:
+            source = ask()
+            try:
+                async for found in source:
+                    yield found
+            finally:
+                if isinstance(source, AsyncGenerator):
+                    await source.aclose()
+            return
+        queue: asyncio.Queue[bytes | Whole | None] = asyncio.Queue()
+
+        async def bring() -> None:
+            try:
+                async for found in ask():
+                    here.call_soon_threadsafe(queue.put_nowait, found)
+            finally:
+                here.call_soon_threadsafe(queue.put_nowait, None)
+
+        async def bringing() -> None:
+            await self._loop.create_task(bring(), context=self._context)
+
+        future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(bringing(), self._loop))
+        try:
+            while (line := await queue.get()) is not None:
+                yield line
+            await future
+        finally:
+            future.cancel()
+
+
+async def _awaited(ask: Ask) -> Whole:
+    return await ask()
