@@ -85,6 +85,7 @@ SETTINGS = {
     "proxy_keys": "Keys of the upstreams of `memgang proxy` that have a prefix: words `PREFIX=KEY`, parted by spaces. The upstream "
                   "without a prefix has `openai_api_key`.",
     "llm_timeout_s": "How long a language model may take for one answer.",
+    "browser": "The Chromium that takes the pictures of `memgang export --png` and `--gif`; without it, one on PATH.",
     "prices": "A TOML file with prices of your own.",
 }
 

@@ -127,6 +127,9 @@ class Settings:
     llm_timeout_s: float = 120.0
     prices: Path | None = None  # a TOML file with prices of your own
 
+    # Pictures
+    browser: str | None = None  # a Chromium for `memgang export --png` and `--gif`; None: one on PATH
+
     def __post_init__(self) -> None:
         for name in ("lease_ms", "beat_ms", "hold_ms", "attempts", "poll_ms", "negative_ttl_ms", "answer_ttl_ms",
                      "guard_ms", "patience_ms", "part_bytes", "body_bytes_max", "flush_ms", "flush_events", "log_keep_hours",

@@ -7,7 +7,7 @@ import random
 import time
 
 from memgang.model import Answered, Backoff, Claimed, Follow, Outcome
-from memgang.recall.order import Order
+from memgang.recall.order import Order, waited_for
 from memgang.store import scripts
 from memgang.store.process import incarnation
 from memgang.store.store import Store
@@ -39,10 +39,15 @@ class Follower:
         """Whether the world is still as it was when the answer was given, and the object is still there."""
         if order.check is not None:
             # What nobody can check is shared with those who waited while it was computed, and with nobody afterwards.
-            if not answer.validator and not 0 < order.followed <= answer.fence:
+            waited = 0 < order.followed <= answer.fence
+            if not answer.validator and not waited:
                 return False
-            if answer.validator and not await order.check(answer.validator):
-                return False
+            token = waited_for.set(waited)
+            try:
+                if answer.validator and not await order.check(answer.validator):
+                    return False
+            finally:
+                waited_for.reset(token)
         return await self._store.objects.there(answer.ref)
 
     async def follow(

@@ -50,7 +50,7 @@ class Recaller:
         self._settings = store.settings
         self._follower = Follower(store)
         self._leader = Leader(store, self._follower)
-        self._flights = Flights(store.settings.on_abandon, self._leader.give_up)
+        self._flights = Flights(store.settings.on_abandon, self._leader.give_up, self._waits)
         self._occurrences = Occurrences()
         self._renewing: set[str] = set()
 
@@ -270,6 +270,11 @@ class Recaller:
         self._told(order, how, answer.ref, answer.usage, answer.by)
         return Recalled(answer.ref, how, answer.usage, by=answer.by, fetch=self._store.objects.get, stale=stale,
                         validator=answer.validator)
+
+    def _waits(self, order: Order, by: str) -> None:
+        """The event of a long wait for a flight of this process, while it lasts; for one of another see `Follower.follow`."""
+        if not order.background:
+            self._store.log.add("waits", order.context, call=order.key, by=by, fn=order.call.function)
 
     def _told(self, order: Order, how: How, ref: Ref, usage: Usage, by: str) -> None:
         """The event of a hit, with what it saved: what an agent alone would have spent on the whole call."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -159,6 +159,15 @@ class Space:
         whole = [ref if isinstance(ref, Ref) else await self.resolve(ref) for ref in refs]
         return await objects.get_many(self._store, self.context, whole, type)
 
+    async def look(self, ref: str, type: Any = None) -> Any:
+        """`get` that leaves no trace: no event, and work under way has not read it. For who watches a space, not for agents.
+
+        Raises:
+            UnknownReference: there is nothing, or it has expired.
+            ObjectLost, IntegrityError, CodecError.
+        """
+        return await objects.look(self._store, ref if isinstance(ref, Ref) else await self.resolve(ref), type)
+
     async def describe(self, ref: str) -> MemoryObject:
         """The record of an object: who wrote it, when, from what, for which call.
 
@@ -297,6 +306,26 @@ class Space:
         async for event in source(self._store.wire, self._store.keys, cursor, archive=self._store.archive):
             if run is None or event.run == run:
                 yield event
+
+    async def event_pages(self, cursor: str, reading: logs.Reading) -> AsyncGenerator[logs.Page, None]:
+        """`events` with ``follow``, in pages that say where to go on. ``reading`` is the same for all that is read of one log:
+        with it, a reading that broke off goes on as if it had not; lines it has given may come once more, with the same ids.
+
+        Raises:
+            StoreUnavailable: the server does not answer.
+        """
+        pages = logs.pages(self._store.wire, self._store.keys, cursor, live=True, archive=self._store.archive, reading=reading)
+        async with contextlib.aclosing(pages) as all_:
+            async for page in all_:
+                yield page
+
+    async def has_lost_events(self, cursor: str) -> bool:
+        """Whether the server has lost events that were read up to this cursor: all is to be read anew then.
+
+        Raises:
+            StoreUnavailable: the server does not answer.
+        """
+        return await logs.lost(self._store.wire, self._store.keys, cursor)
 
     async def flush(self) -> None:
         """Write the events that wait in this process."""
@@ -451,12 +480,16 @@ class Space:
     # ── marks of the gang ─────────────────────────────────────────────────────────────────────
 
     def mark(self, what: str, text: str = "", *, fn: str = "") -> None:
-        """An event that changes nothing: phase, join, leave, run_start, run_end, began, ended."""
+        """An event that changes nothing: phase, planned, join, leave, run_start, run_end, began, ended."""
         self._store.log.add(what, self.context, text=text[:200], fn=fn)
 
     def note_reference(self, ref: Ref, size: int) -> None:
         """An agent was given a reference and never opened it: these bytes did not travel."""
         self._store.log.add("reference", self.context, obj=ref.id, size=size, why="reference", saved=Usage(bytes=size))
+
+    def note_unchanged(self, ref: Ref, size: int, key: str) -> None:
+        """Whoever has this content said that it is still what it was (304): these bytes did not travel again."""
+        self._store.log.add("hit", self.context, obj=ref.id, call=key, why="read", saved=Usage(bytes=size))
 
     def refused(self, text: str) -> None:
         """Something was refused: a limit, a conflict, a wrong reference."""

@@ -1,0 +1,457 @@
+// The layer that moves, drawn anew each frame: what is hot, arcs, blooms, the birds, and over them all words.
+// Budget: the governor takes arcs, then trails, away where frames come late.
+
+import { RINGS } from "./fold.js";
+import { Batches, Glows, circles } from "./batches.js";
+import { LASTS } from "./effects.js";
+import { TYPE, Labels } from "./labels.js";
+import { BANDS, RING_NAMES } from "./layout.js";
+import { clip, counted } from "./naming.js";
+import { tint } from "./palette.js";
+import { birdPath, birdSize } from "./wings.js";
+
+const CIRCLE = Math.PI * 2;
+const VERBS = { read: "reads", reuse: "reuses", think: "thinks", work: "works", write: "writes", wait: "waits for", error: "failed", idle: "rests", gone: "left" };
+const BRIGHT = new Set(["think", "reuse"]);
+
+export function doing(bird, dial) {
+  if (bird.state === "wait") return `waits for ${bird.leader ? bird.leader.alias : "another"}`;
+  if (bird.state === "idle" || bird.state === "gone") return "";
+  const verb = VERBS[bird.state] ?? bird.state;
+  const spot = bird.agent.obj ? dial.spots.get(bird.agent.obj) : null;
+  if (!spot || bird.state === "error") return verb;
+  return bird.state === "think" || bird.state === "work" ? `${verb} on ${spot.name}` : `${verb} ${spot.name}`;
+}
+
+export class MovingLayer {
+  constructor(canvas, dial, still, birds, effects) {
+    this.canvas = canvas;
+    this.pen = canvas.getContext("2d");
+    Object.assign(this, { dial, still, birds, effects });
+    this.labels = new Labels(this.pen);
+    this.glows = new Glows();
+    this.slots = new Map(); // id of an object -> where its label stands
+  }
+
+  // `scene`: fold, palette, view, ratio, time, t, reduced, level, phase, progress, whole, top, picked, lineage, found, covered
+  draw(scene) {
+    const { pen } = this, { view, ratio } = scene;
+    Object.assign(this, scene);
+    const count = this.birds.list.length;
+    this.many = count > 120;
+    this.some = count > 24;
+    this.size = birdSize(count, this.dial.rx);
+    this.zoom = 1 / Math.sqrt(view.k);
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    pen.setTransform(ratio * view.k, 0, 0, ratio * view.k, ratio * view.x, ratio * view.y);
+    pen.lineCap = "round";
+    this.activeRing();
+    this.halos();
+    this.threadsOfPicked();
+    this.hotObjects();
+    if (!this.reduced && this.level < 2) this.trails();
+    this.arcs();
+    this.flights();
+    this.blooms();
+    this.centre();
+    this.flyers();
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.write();
+  }
+
+  // ── objects ─────────────────────────────────────────────────────────────────────────────────
+
+  activeRing() {
+    const { pen, dial, palette, phase } = this;
+    for (const ring of phase.rings) {
+      if (ring === "ans") continue;
+      const [inner, outer] = BANDS[ring], middle = (inner + outer) / 2, gap = dial.gap(middle);
+      pen.beginPath();
+      pen.ellipse(dial.cx, dial.cy, dial.rx * middle, dial.ry * middle, 0, Math.PI / 2 + gap, Math.PI / 2 - gap + CIRCLE);
+      pen.strokeStyle = tint(palette[phase.hue], 0.55);
+      pen.lineWidth = 1.4 * this.zoom;
+      pen.stroke();
+    }
+  }
+
+  halos() {
+    const { pen, palette, dial, still } = this;
+    pen.globalCompositeOperation = palette.blend;
+    for (const light of this.top) {
+      const spot = dial.spots.get(light.id);
+      if (!spot || spot.ring === "ans") continue;
+      const reach = Math.min(this.many ? 46 : 52, Math.max(spot.room * 1.6, 16));
+      this.glows.stamp(pen, palette.gold, palette.glow, spot.x, spot.y, (7 + reach * still.heat(light)) * this.zoom);
+    }
+    pen.globalCompositeOperation = "source-over";
+  }
+
+  hotObjects() {
+    const { pen, palette, fold, effects, still, time } = this;
+    const dots = new Batches();
+    let glows = this.many || this.level > 1 ? 0 : this.some ? 60 : 200;
+    pen.globalCompositeOperation = palette.blend;
+    for (const [spot, at] of effects.hot) {
+      const light = fold.lights.get(spot.id), fresh = 1 - (time - at) / 1.3;
+      if (!light || fresh <= 0 || spot.ring === "ans") continue;
+      const hue = still.hueOf(light, spot);
+      if (glows-- > 0) {
+        pen.globalAlpha = Math.min(1, fresh);
+        this.glows.stamp(pen, palette[hue], palette.glow, spot.x, spot.y, (11 + 11 * fresh) * this.zoom);
+      }
+      dots.add(hue, spot.x, spot.y, still.radiusOf(light, spot) * this.zoom + (spot.room > 6 ? 1 : 0.4));
+    }
+    pen.globalAlpha = 1;
+    pen.globalCompositeOperation = "source-over";
+    dots.each((list, hue) => {
+      circles(pen, list, this.many && list.length > 300);
+      pen.fillStyle = palette[hue];
+      pen.fill();
+    });
+  }
+
+  // Where the chosen object comes from and what was made of it.
+  threadsOfPicked() {
+    const { pen, dial, palette, lineage, picked } = this;
+    if (!lineage || !picked) return;
+    for (const [pairs, hue] of [[lineage.down, "dim"], [lineage.up, "ink"]]) {
+      pen.beginPath();
+      for (const [from, to] of pairs) {
+        const one = dial.spots.get(from), other = dial.spots.get(to);
+        if (one && other) this.still.thread(pen, one, other);
+      }
+      pen.strokeStyle = tint(palette[hue], 0.75);
+      pen.lineWidth = 1.2 * this.zoom;
+      pen.stroke();
+    }
+  }
+
+  // ── what goes between ───────────────────────────────────────────────────────────────────────
+
+  trails() {
+    const { pen, palette } = this, parts = new Batches();
+    for (const bird of this.birds.list) {
+      const trail = bird.trail, points = trail.length / 2;
+      if (points < 3 || bird.state === "gone" || this.many && bird.state === "idle") continue;
+      for (let part = 0; part < 3; part++) {
+        parts.list(`${bird.look.hue}|${part}`).push(trail, Math.floor((points - 1) * part / 3), Math.floor((points - 1) * (part + 1) / 3));
+      }
+    }
+    parts.each((list, hue, part) => {
+      pen.beginPath();
+      for (let i = 0; i < list.length; i += 3) {
+        const trail = list[i];
+        pen.moveTo(trail[list[i + 1] * 2], trail[list[i + 1] * 2 + 1]);
+        for (let j = list[i + 1] + 1; j <= list[i + 2]; j++) pen.lineTo(trail[j * 2], trail[j * 2 + 1]);
+      }
+      pen.strokeStyle = tint(palette[hue], [0.1, 0.24, 0.45][part] * (this.many ? 0.8 : 1) * (hue === "idle" ? 0.5 : 1));
+      pen.lineWidth = (part + 1) * (this.many ? 0.45 : this.some ? 0.8 : 1.15) * this.zoom;
+      pen.stroke();
+    });
+  }
+
+  arcs() {
+    const { pen, palette, dial, time } = this;
+    const most = this.level > 1 ? 60 : this.level > 0 ? 110 : 320, arcs = this.effects.arcs.slice(-most);
+    const dim = Math.max(0.42, Math.sqrt(45 / Math.max(45, arcs.length)));
+    const lines = new Batches(), points = new Batches();
+    const bent = this.many ? 0.42 : this.some ? 0.25 : 0;
+    for (const arc of arcs) {
+      const part = (time - arc.time) / LASTS[arc.kind];
+      if (part < 0 || part > 1) continue;
+      const { bird, spot } = arc, dx = spot.x - bird.x, dy = spot.y - bird.y;
+      const bend = bent * Math.min(1, Math.hypot(dx, dy) / (dial.ry * 0.9)), free = arc.bend * (1 - bend);
+      const px = (bird.x + spot.x) / 2 - dy * free, py = (bird.y + spot.y) / 2 + dx * free;
+      const mx = px + (dial.cx - px) * bend, my = py + (dial.cy - py) * bend;
+      const key = `${arc.kind === "read" ? "read" : arc.hue}|${Math.max(1, Math.ceil((part < 0.15 ? part / 0.15 : 1 - (part - 0.15) / 0.85) * 4))}`;
+      lines.add(key, bird.x, bird.y, mx, my, spot.x, spot.y);
+      if (this.reduced || this.level > 1 || this.many && arc.kind !== "gold") continue;
+      const dots = this.many ? 1 : this.some ? 2 : 3;
+      for (let i = 0; i < dots; i++) {
+        let u = (part * 1.5 + i / dots) % 1;
+        if (arc.kind !== "write") u = 1 - u; // towards the bird
+        const v = 1 - u, r = (arc.kind === "gold" ? 2.6 : 1.9) * (this.many ? 0.55 : 1) * this.zoom;
+        points.add(key, v * v * bird.x + 2 * v * u * mx + u * u * spot.x, v * v * bird.y + 2 * v * u * my + u * u * spot.y, r);
+      }
+    }
+    lines.each((list, hue, level) => {
+      const dashed = hue === "read" && !this.some;
+      pen.beginPath();
+      for (let i = 0; i < list.length; i += 6) {
+        pen.moveTo(list[i], list[i + 1]);
+        pen.quadraticCurveTo(list[i + 2], list[i + 3], list[i + 4], list[i + 5]);
+      }
+      pen.strokeStyle = tint(palette[hue], level / 4 * dim * (hue === "gold" ? 0.85 : 0.5));
+      pen.lineWidth = (hue === "gold" ? 2.2 : 1.3) * (this.many ? 0.55 : 1) * this.zoom;
+      if (dashed) pen.setLineDash([5, 4]);
+      pen.stroke();
+      if (dashed) pen.setLineDash([]);
+    });
+    points.each((list, hue, level) => {
+      circles(pen, list, this.many);
+      pen.fillStyle = tint(palette[hue], level / 4);
+      pen.fill();
+    });
+  }
+
+  // One computes, others wait: an orange ring that turns round the one, and tethers to it.
+  flights() {
+    const { pen, palette, time } = this, led = new Set();
+    pen.strokeStyle = tint(palette.wait, this.many ? 0.5 : 0.85);
+    pen.lineWidth = (this.many ? 0.8 : 1.3) * this.zoom;
+    if (!this.many) pen.setLineDash([2, 5]);
+    pen.beginPath();
+    for (const bird of this.birds.list) {
+      if (bird.state !== "wait") continue;
+      const to = bird.leader ?? bird.spot;
+      if (!to) continue;
+      if (bird.leader) led.add(bird.leader);
+      pen.moveTo(bird.x, bird.y);
+      pen.lineTo(to.x, to.y);
+    }
+    pen.stroke();
+    pen.lineWidth = 1.8 * this.zoom;
+    pen.strokeStyle = palette.wait;
+    if (!this.many) {
+      pen.setLineDash([4, 4]);
+      pen.lineDashOffset = this.reduced ? 0 : -time * 22;
+    }
+    pen.beginPath();
+    for (const bird of led) {
+      const r = this.size * 1.45;
+      pen.moveTo(bird.x + r, bird.y);
+      pen.arc(bird.x, bird.y, r, 0, CIRCLE);
+    }
+    pen.stroke();
+    pen.setLineDash([]);
+  }
+
+  blooms() {
+    const { pen, palette, time } = this, rings = new Batches();
+    for (const bloom of this.effects.blooms) {
+      const part = (time - bloom.time) / LASTS.bloom;
+      if (part < 0 || part > 1) continue;
+      rings.add(`${bloom.hue}|${Math.ceil((1 - part) * 4)}`, bloom.at.x, bloom.at.y,
+        (4 + part * (bloom.hue === "gold" ? 24 : 16) * (this.many ? 0.4 : 1)) * this.zoom);
+    }
+    rings.each((list, hue, level) => {
+      circles(pen, list);
+      pen.strokeStyle = tint(palette[hue] ?? palette.ink, level / 4 * 0.85);
+      pen.lineWidth = (this.many ? 0.8 : 0.5 + level * 0.4) * this.zoom;
+      pen.stroke();
+    });
+  }
+
+  // ── the middle: how far the phase is, then the answer ───────────────────────────────────────
+
+  centre() {
+    const { pen, palette, dial, progress } = this, { cx, cy } = dial, r = dial.centre;
+    pen.beginPath();
+    pen.arc(cx, cy, r, 0, CIRCLE);
+    pen.fillStyle = tint(palette.ground, 0.86);
+    pen.fill();
+    const answered = this.answered;
+    if (answered) {
+      pen.globalCompositeOperation = palette.blend;
+      this.glows.stamp(pen, palette.reduce, palette.glow, cx, cy, r * 1.75);
+      pen.globalCompositeOperation = "source-over";
+    }
+    pen.lineWidth = Math.max(3, r * 0.115);
+    pen.strokeStyle = tint(palette.dim, 0.24);
+    pen.beginPath();
+    pen.arc(cx, cy, r * 0.79, 0, CIRCLE);
+    pen.stroke();
+    const share = this.done ? 1 : progress[0] ?? 0;
+    if (share > 0) {
+      pen.strokeStyle = palette[this.done ? "reduce" : this.phase.hue];
+      pen.beginPath();
+      pen.arc(cx, cy, r * 0.79, -Math.PI / 2, -Math.PI / 2 + CIRCLE * share);
+      pen.stroke();
+    }
+  }
+
+  centreWords() {
+    const { pen, palette, dial, progress, view } = this, [x, y] = view.toScreen(dial.cx, dial.cy), r = dial.centre * view.k;
+    this.labels.avoid(x - r, y - r, 2 * r, 2 * r);
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.fillStyle = palette.ink;
+    if (this.answered || this.done) {
+      pen.font = dial.centre < 30 ? TYPE.small : TYPE.ringOn;
+      pen.fillText(this.answered ? "answer" : "done", x, y);
+      return;
+    }
+    pen.font = dial.centre < 30 ? TYPE.ringOn : TYPE.big;
+    pen.fillText(progress[0] === null ? counted(progress[1]) : Math.floor(progress[0] * 100) + "%", x, y - (dial.centre < 30 ? 0 : 5));
+    if (dial.centre < 30) return;
+    pen.font = TYPE.small;
+    pen.fillStyle = palette.mut;
+    pen.fillText(clip(this.phaseName, 9), x, y + 10);
+  }
+
+  // ── birds ───────────────────────────────────────────────────────────────────────────────────
+
+  flyers() {
+    const { pen, palette, time, size } = this, groups = new Map();
+    for (const bird of this.birds.list) {
+      if (bird.state === "gone") continue;
+      const group = groups.get(bird.look);
+      if (group) group.push(bird);
+      else groups.set(bird.look, [bird]);
+    }
+    if (!this.many && this.level < 2) {
+      pen.globalCompositeOperation = palette.blend;
+      for (const bird of this.birds.list) {
+        if (!BRIGHT.has(bird.state)) continue;
+        pen.globalAlpha = bird.state === "reuse" ? 0.9 : this.reduced ? 0.5 : 0.45 + 0.25 * Math.sin(time * 5 + bird.phase);
+        const hue = bird.state === "reuse" ? "gold" : bird.look.hue;
+        this.glows.stamp(pen, palette[hue], palette.glow, bird.x, bird.y, size * 2.3 * this.zoom);
+      }
+      pen.globalAlpha = 1;
+      pen.globalCompositeOperation = "source-over";
+    }
+    const drawn = [...groups].sort(([one], [other]) => (one.hue === "idle" ? 0 : 1) - (other.hue === "idle" ? 0 : 1));
+    for (const [look, birds] of drawn) {
+      pen.beginPath();
+      const scale = size * this.zoom * (look.hue === "idle" ? 0.8 : 1);
+      for (const bird of birds) birdPath(pen, bird, scale, look.wing, this.reduced);
+      pen.globalAlpha = look.hue === "idle" ? 0.75 : 1;
+      pen.fillStyle = palette[look.hue];
+      pen.fill();
+      if (!this.many) {
+        pen.lineWidth = (palette.blend === "lighter" ? 0.9 : 1.1) * this.zoom;
+        pen.strokeStyle = palette.edge;
+        pen.stroke();
+      }
+      pen.globalAlpha = 1;
+    }
+    this.thinkingRings();
+    this.crosses();
+  }
+
+  // How long a call of the model has gone on, as a share of how long they take in this run.
+  thinkingRings() {
+    if (this.some) return;
+    const { pen, palette, fold } = this, calls = fold.physical[1], usual = calls ? Math.max(fold.physical[6] / calls, 1) : 0;
+    if (!usual) return;
+    pen.lineWidth = 2 * this.zoom;
+    for (const bird of this.birds.list) {
+      if (bird.state !== "think" || !bird.agent.thinking.size) continue;
+      let since = this.t;
+      for (const began of bird.agent.thinking.values()) since = Math.min(since, began);
+      pen.strokeStyle = tint(palette[bird.look.hue], 0.9);
+      pen.beginPath();
+      pen.arc(bird.x, bird.y, this.size * 1.75 * this.zoom, -Math.PI / 2, -Math.PI / 2 + CIRCLE * Math.min(1, (this.t - since) / usual));
+      pen.stroke();
+    }
+  }
+
+  // An error is a cross first and red second.
+  crosses() {
+    const { pen, palette } = this, arm = Math.max(3.5, this.size * 0.42) * this.zoom;
+    pen.beginPath();
+    for (const bird of this.birds.list) {
+      if (bird.state !== "error") continue;
+      const x = bird.x, y = bird.y - this.size * 1.5 * this.zoom;
+      pen.moveTo(x - arm, y - arm);
+      pen.lineTo(x + arm, y + arm);
+      pen.moveTo(x + arm, y - arm);
+      pen.lineTo(x - arm, y + arm);
+    }
+    pen.strokeStyle = palette.error;
+    pen.lineWidth = 2.4 * this.zoom;
+    pen.stroke();
+  }
+
+  // ── words ───────────────────────────────────────────────────────────────────────────────────
+
+  write() {
+    const { labels, view, dial, palette } = this, birds = this.birds.list;
+    labels.begin(dial.width, dial.height);
+    for (const box of this.covered) labels.avoid(...box);
+    this.centreWords();
+    this.ringWords();
+    const reach = this.size * this.zoom * view.k;
+    this.pickedWords(reach);
+    if (birds.length <= 24) {
+      for (const bird of birds) {
+        if (bird.state === "gone") continue;
+        const [x, y] = view.toScreen(bird.x, bird.y);
+        labels.avoid(x - reach, y - reach, reach * 2, reach * 2);
+      }
+    }
+    let named = 0;
+    for (const light of this.top.slice(0, this.many ? 5 : 4)) {
+      if (light.reuses > 2 && named < 5 && this.objectTag(light.id, "×" + counted(light.reuses), palette.goldText, palette.gold)) named++;
+    }
+    if (birds.length <= 24) for (const bird of birds) this.birdTag(bird, reach + 5, true);
+    else if (!this.many) {
+      let waiting = 0;
+      for (const bird of birds) if (bird.state === "wait" && waiting < 12 && this.birdTag(bird, reach + 5, false)) waiting++;
+    }
+    for (const float of this.effects.floats) {
+      const part = (this.time - float.time) / LASTS.float;
+      if (part < 0 || part > 1 || this.some && labels.boxes.length > 40) continue;
+      const [x, y] = view.toScreen(float.spot.x, float.spot.y);
+      labels.words(x, y - 18 - (this.reduced ? 8 : part * 22), float.text, TYPE.float, tint(palette.goldText, Math.min(1, 2 - part * 2)), tint(palette.ground, 0.7 * (1 - part)));
+    }
+  }
+
+  ringWords() {
+    const { labels, view, dial, palette, fold, phase } = this;
+    const counts = this.ringCounts;
+    for (const ring of RINGS) {
+      if (ring === "ans") continue;
+      const [inner, outer] = BANDS[ring], on = phase.rings.includes(ring) && !this.done;
+      const [x, y] = view.toScreen(dial.cx, dial.cy + dial.ry * (inner + outer) / 2);
+      const all = this.whole ? this.ringTotals[ring] : 0, count = counts[ring];
+      if (!count && !all && !on) continue;
+      const text = `${RING_NAMES[ring]}  ${counted(count)}${all > count ? " / " + counted(all) : ""}`;
+      labels.words(x, y, text, on ? TYPE.ringOn : TYPE.ring, on ? palette[phase.hue] : palette.mut, tint(palette.ground, 0.85), 4);
+    }
+    if (!fold.lights.size) return;
+    for (const [place, text] of [[0, "start"], [0.25, "25%"], [0.5, "50%"], [0.75, "75%"], [1, "end"]]) {
+      const [dx, dy] = dial.point(dial.angleAt(place, 1.06), place === 0.5 ? 1.115 : 1.12), [x, y] = view.toScreen(dx, dy);
+      labels.words(x + (place === 0 ? -10 : place === 1 ? 10 : 0), y, text, TYPE.axis, palette.dim, null, 2);
+    }
+  }
+
+  birdTag(bird, away, short) {
+    if (bird.state === "gone" || short && bird.state === "idle" && this.birds.list.length > 16) return false;
+    const { palette, view } = this, hue = { wait: "wait", idle: "mut", reuse: "goldText", error: "error" }[bird.state] ?? bird.look.hue;
+    const [x, y] = view.toScreen(bird.x, bird.y), text = doing(bird, this.dial);
+    const colours = { ground: tint(palette.ground, 0.84), line: tint(palette[hue], 0.55), name: palette[hue], text: palette.ink };
+    return this.labels.tag(x, y, away, bird.alias, text, colours, bird)
+      || text !== "" && this.labels.tag(x, y, away, bird.alias, "", colours, bird);
+  }
+
+  objectTag(id, text, nameColour, lineColour) {
+    const spot = this.dial.spots.get(id);
+    if (!spot || spot.ring === "ans") return false;
+    let holder = this.slots.get(id);
+    if (!holder) this.slots.set(id, holder = { slot: 2 });
+    const [x, y] = this.view.toScreen(spot.x, spot.y);
+    const colours = { ground: tint(this.palette.ground, 0.84), line: tint(lineColour, 0.55), name: nameColour, text: this.palette.ink };
+    return this.labels.tag(x, y, 10, spot.name, text, colours, holder);
+  }
+
+  // Rings round what was chosen, is pointed at, or was found.
+  pickedWords(reach) {
+    const { pen, palette, view, dial } = this;
+    for (const mark of this.marks) {
+      const bird = mark.kind === "agent" ? this.birds.byName.get(mark.id) : null, spot = mark.kind === "object" ? dial.spots.get(mark.id) : null;
+      const at = bird ?? spot;
+      if (!at) continue;
+      const [x, y] = view.toScreen(at.x, at.y);
+      pen.beginPath();
+      pen.arc(x, y, bird ? reach + 9 : 10, 0, CIRCLE);
+      pen.strokeStyle = tint(palette.ink, mark.how === "found" ? 0.55 : 0.95);
+      pen.lineWidth = mark.how === "picked" ? 2 : 1.4;
+      pen.stroke();
+      if (mark.how === "found") continue;
+      if (bird) this.birdTag(bird, reach + 11, false);
+      else this.objectTag(mark.id, "", palette.ink, palette.ink);
+    }
+  }
+}
