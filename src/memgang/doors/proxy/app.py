@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
+from memgang.answers.answer import encoded
 from memgang.canonical import read_json
 from memgang.doors.metrics import app as exporter
 from memgang.doors.proxy import asking, references
-from memgang.doors.proxy.answers import encoded
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller, Denied, Entrance, Headers, header
 from memgang.doors.proxy.failing import told

@@ -13,8 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 
 from memgang import llms, sse
-from memgang.doors.proxy import chat
-from memgang.doors.proxy.answers import Answer, cut
+from memgang.answers import Answer, chat, is_plain, taken
+from memgang.answers.answer import cut
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller
 from memgang.doors.proxy.failing import Refusals
@@ -231,13 +231,7 @@ class _Exchange:
         return Reply(200, made, headers=self.headers(self._how()))
 
     def _answer(self, kept: bytes) -> Answer:
-        answer = self._asked.answer()
-        if _is_plain(kept):
-            answer.take_plain(kept)
-        else:
-            for event in Frames().take(kept):
-                answer.take(event)
-        return answer
+        return taken(self._asked.answer(), kept)
 
     async def streamed(self) -> Reply:
         """The answer as events, the first of which is there."""
@@ -279,7 +273,7 @@ class _Exchange:
                     if kept is None:
                         self._seen(followed)
                     block = _bytes(piece)
-                    if plain or _is_plain(block) and not frames.rest and not held:
+                    if plain or is_plain(block) and not frames.rest and not held:
                         plain += block
                         continue
                     ready: list[bytes] = []
@@ -327,11 +321,6 @@ async def _whole(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerator
             raise TooLarge("the answer", len(body), ANSWER_BYTES_MAX)
     answer.take_plain(bytes(body))
     yield bytes(body)
-
-
-def _is_plain(block: bytes) -> bool:
-    """Whether this begins an answer in one piece; an event begins with the name of a field."""
-    return block.lstrip()[:1] == b"{"
 
 
 def _ends(event: bytes) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from memgang.answers.answer import CALLER_CODES
 from memgang.canonical import read_json
-from memgang.doors.proxy.answers import CALLER_CODES
 from memgang.errors import CodecError, ConfigError, ModelError
 from memgang.llms.localservers import KINDS, address
 from memgang.llms.openai import TRANSIENT_STATUSES, retry_after_s
