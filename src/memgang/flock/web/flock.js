@@ -184,7 +184,7 @@ class Flock {
     this.t = t;
     this.count();
     this.birds.meet(this.fold, true);
-    this.birds.settle(this.fold, t, this.pace, dragging ? 8 : 30, 0);
+    this.birds.settle(this.fold, t, this.pace, dragging || this.fold.agents.size > 120 ? 10 : 30, 0);
     this.echo();
     this.quiet = true; // a jump is not news
     this.skip = true;
@@ -323,7 +323,7 @@ class Flock {
     this.top = mostReused(this.fold, 40);
     const large = new Set(this.top.map((light) => light.id));
     this.still.large = large;
-    this.still.hottest = this.top[0]?.reuses ?? 6;
+    this.still.hottest = this.top.reduce((most, light) => Math.max(most, light.reuses), 6);
   }
 
   writeHud(whole) {

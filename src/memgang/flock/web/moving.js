@@ -81,9 +81,12 @@ export class MovingLayer {
     for (const light of this.top) {
       const spot = dial.spots.get(light.id);
       if (!spot || spot.ring === "ans") continue;
-      const reach = Math.min(this.many ? 46 : 52, Math.max(spot.room * 1.6, 16));
-      this.glows.stamp(pen, palette.gold, palette.glow, spot.x, spot.y, (7 + reach * still.heat(light)) * this.zoom);
+      // What spared no model call, such as a document read once for all, glows less; where they stand close, lights add up.
+      const reach = light.saved[1] ? Math.min(this.many ? 46 : 52, Math.max(spot.room * 1.7, 9)) : 9;
+      pen.globalAlpha = Math.min(1, Math.max(0.3, spot.room / 18));
+      this.glows.stamp(pen, palette.gold, palette.glow, spot.x, spot.y, (6 + reach * still.heat(light)) * this.zoom);
     }
+    pen.globalAlpha = 1;
     pen.globalCompositeOperation = "source-over";
   }
 
@@ -91,16 +94,17 @@ export class MovingLayer {
     const { pen, palette, fold, effects, still, time } = this;
     const dots = new Batches();
     let glows = this.many || this.level > 1 ? 0 : this.some ? 60 : 200;
+    const crowded = Math.min(1, Math.sqrt(24 / Math.max(1, effects.hot.size)));
     pen.globalCompositeOperation = palette.blend;
     for (const [spot, at] of effects.hot) {
       const light = fold.lights.get(spot.id), fresh = 1 - (time - at) / 1.3;
       if (!light || fresh <= 0 || spot.ring === "ans") continue;
       const hue = still.hueOf(light, spot);
       if (glows-- > 0) {
-        pen.globalAlpha = Math.min(1, fresh);
+        pen.globalAlpha = Math.min(1, fresh) * crowded;
         this.glows.stamp(pen, palette[hue], palette.glow, spot.x, spot.y, (11 + 11 * fresh) * this.zoom);
       }
-      dots.add(hue, spot.x, spot.y, still.radiusOf(light, spot) * this.zoom + (spot.room > 6 ? 1 : 0.4));
+      dots.add(hue, spot.x, spot.y, still.radiusOf(light, spot) * this.zoom + Math.min(1, spot.room * 0.06));
     }
     pen.globalAlpha = 1;
     pen.globalCompositeOperation = "source-over";
@@ -383,16 +387,17 @@ export class MovingLayer {
     }
     let named = 0;
     for (const light of this.top.slice(0, this.many ? 5 : 4)) {
-      if (light.reuses > 2 && named < 5 && this.objectTag(light.id, "×" + counted(light.reuses), palette.goldText, palette.gold)) named++;
+      if (light.reuses > 2 && light.saved[1] && this.objectTag(light.id, "×" + counted(light.reuses), palette.goldText, palette.gold)) named++;
     }
     if (birds.length <= 24) for (const bird of birds) this.birdTag(bird, reach + 5, true);
     else if (!this.many) {
       let waiting = 0;
-      for (const bird of birds) if (bird.state === "wait" && waiting < 12 && this.birdTag(bird, reach + 5, false)) waiting++;
+      for (const bird of birds) if (bird.state === "wait" && waiting < (dial.width > 900 ? 10 : 5) && this.birdTag(bird, reach + 5, false)) waiting++;
     }
+    let floats = this.some ? 3 : 24;
     for (const float of this.effects.floats) {
       const part = (this.time - float.time) / LASTS.float;
-      if (part < 0 || part > 1 || this.some && labels.boxes.length > 40) continue;
+      if (part < 0 || part > 1 || floats-- <= 0) continue;
       const [x, y] = view.toScreen(float.spot.x, float.spot.y);
       labels.words(x, y - 18 - (this.reduced ? 8 : part * 22), float.text, TYPE.float, tint(palette.goldText, Math.min(1, 2 - part * 2)), tint(palette.ground, 0.7 * (1 - part)));
     }
@@ -412,7 +417,7 @@ export class MovingLayer {
     }
     if (!fold.lights.size) return;
     for (const [place, text] of [[0, "start"], [0.25, "25%"], [0.5, "50%"], [0.75, "75%"], [1, "end"]]) {
-      const [dx, dy] = dial.point(dial.angleAt(place, 1.06), place === 0.5 ? 1.115 : 1.12), [x, y] = view.toScreen(dx, dy);
+      const [dx, dy] = dial.point(dial.angleAt(place === 0 || place === 1 ? place : dial.share(place), 1.06), place === 0.5 ? 1.115 : 1.12), [x, y] = view.toScreen(dx, dy);
       labels.words(x + (place === 0 ? -10 : place === 1 ? 10 : 0), y, text, TYPE.axis, palette.dim, null, 2);
     }
   }
