@@ -2,9 +2,8 @@
 // stepped by the viewer's time: a moment that is sought twice is the same picture twice.
 
 import { chanceOf, idleLook, lookOf } from "./roles.js";
-import { BANDS } from "./layout.js";
+import { BANDS, TURN } from "./layout.js";
 
-const TURN = Math.PI * 2;
 // What is done in an instant is shown so long, in ms of the viewer's time; then the agent is at rest.
 const SHOWN_MS = { read: 1500, write: 1300, reuse: 1900, error: 2400 };
 const TRAIL = 14;

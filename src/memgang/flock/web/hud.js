@@ -4,7 +4,7 @@ import { make, rowsOf, safeAddress, say, show } from "./dom.js";
 import { counted, dollars, lasted, moment, clip } from "./naming.js";
 import { lookOf, phaseOf, phasesToCome } from "./roles.js";
 import { lately, mostReused, savedShare, tokensOf, waitingOf } from "./story.js";
-import { doing } from "./moving.js";
+import { doing } from "./words.js";
 
 const FIGURE_NAMES = ["calls", "tokens", "cost", "time"];
 
@@ -62,7 +62,7 @@ export class Hud {
     parts.title.title = clip(header.title || fold.title || header.run || "", 300);
     const over = fold.ended || (header.state && header.state !== "running" && !following ? header.state : "");
     const badge = mode !== "live" ? "replay" : connection === "lost" ? "connection lost" : connection === "refused" ? "refused"
-      : fold.ended ? ({ done: "finished", failed: "failed", stopped: "stopped" })[fold.ended] ?? "finished" : !following ? "looking back" : "live";
+      : fold.ended ? (fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished") : !following ? "looking back" : "live";
     say(parts.badgeText, badge);
     parts.badge.className = "mg-badge" + (badge === "live" ? " on" : badge === "failed" || badge === "connection lost" || badge === "refused" ? " bad" : "");
     const chips = [header.synthetic && "synthetic", header.masked && "names hidden", fold.counts.aggregated && "aggregated"].filter(Boolean);

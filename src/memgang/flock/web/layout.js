@@ -5,7 +5,7 @@
 import { RINGS } from "./fold.js";
 import { nounOf } from "./naming.js";
 
-const TURN = Math.PI * 2;
+export const TURN = Math.PI * 2;
 export const BANDS = { src: [0.93, 1.06], map: [0.71, 0.8], fact: [0.56, 0.63], part: [0.42, 0.48], red: [0.26, 0.31], ans: [0, 0] };
 export const RING_NAMES = { src: "source parts", map: "model answers", fact: "facts", part: "partitions", red: "summaries", ans: "report" };
 const ONE_ROW = 120, ROWS_MAX = 14, GAP_PX = 76;
@@ -89,7 +89,7 @@ export class Dial {
     const crowded = new Set();
     for (const light of lights) {
       let spot = this.spots.get(light.id);
-      const ring = light.ring in BANDS ? light.ring : "map";
+      const ring = Object.hasOwn(BANDS, light.ring) ? light.ring : "map";
       if (!spot) {
         spot = new Spot(light.id, ring, this.spots.size);
         this.spots.set(light.id, spot);

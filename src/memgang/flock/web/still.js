@@ -3,10 +3,9 @@
 
 import { RINGS } from "./fold.js";
 import { Batches, Glows, circles } from "./batches.js";
-import { BANDS } from "./layout.js";
+import { BANDS, TURN } from "./layout.js";
 import { tint } from "./palette.js";
 
-const TURN = Math.PI * 2;
 const THREADS_MANY = 350, THREADS_MAX = 24000;
 
 export class StillLayer {
