@@ -4,7 +4,7 @@ import { make, rowsOf, safeAddress, say, show } from "./dom.js";
 import { counted, dollars, lasted, moment, clip } from "./naming.js";
 import { lookOf, phaseOf, phasesToCome } from "./roles.js";
 import { lately, mostReused, savedShare, tokensOf, waitingOf } from "./story.js";
-import { doing } from "./moving.js";
+import { doing } from "./words.js";
 
 const FIGURE_NAMES = ["calls", "tokens", "cost", "time"];
 
@@ -62,7 +62,7 @@ export class Hud {
     parts.title.title = clip(header.title || fold.title || header.run || "", 300);
     const over = fold.ended || (header.state && header.state !== "running" && !following ? header.state : "");
     const badge = mode !== "live" ? "replay" : connection === "lost" ? "connection lost" : connection === "refused" ? "refused"
-      : fold.ended ? ({ done: "finished", failed: "failed", stopped: "stopped" })[fold.ended] ?? "finished" : !following ? "looking back" : "live";
+      : fold.ended ? (fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished") : !following ? "looking back" : "live";
     say(parts.badgeText, badge);
     parts.badge.className = "mg-badge" + (badge === "live" ? " on" : badge === "failed" || badge === "connection lost" || badge === "refused" ? " bad" : "");
     const chips = [header.synthetic && "synthetic", header.masked && "names hidden", fold.counts.aggregated && "aggregated"].filter(Boolean);
@@ -133,7 +133,7 @@ export class Hud {
   }
 
   hot(fold, most) {
-    const { parts } = this, top = mostReused(fold, 5).slice(0, most), first = top[0]?.reuses ?? 1;
+    const { parts } = this, top = mostReused(fold, 5).slice(0, most), first = Math.max(1, ...top.map((light) => light.reuses));
     show(parts.hotBox, most > 0);
     const rows = rowsOf(parts.hot, Math.max(top.length, 1), () => make("div", {}, this.name("object"), make("em"), make("u", { "aria-hidden": "true" })));
     if (!top.length) {
@@ -175,8 +175,9 @@ export class Hud {
     const { parts } = this, all = birds.list.filter((bird) => bird.state !== "gone"), few = all.length <= most;
     show(parts.agentsBox, most > 0);
     const rank = (bird) => bird.agent.saved[2] + bird.agent.saved[3];
-    const list = few ? all : all.slice().sort((one, other) => rank(other) - rank(one) || one.index - other.index).slice(0, most);
-    say(parts.agentsHead, few ? "Agents" : `Top savers of ${all.length} agents`);
+    const rests = (bird) => bird.state === "idle" ? 1 : 0;
+    const list = few ? all : all.slice().sort((one, other) => rank(other) - rank(one) || rests(one) - rests(other) || one.index - other.index).slice(0, most);
+    say(parts.agentsHead, few ? "Agents" : `${list.some(rank) ? "Top savers of" : "Some of"} ${all.length} agents`);
     const rows = rowsOf(parts.agents, list.length, () => make("div", {}, make("i", { "aria-hidden": "true" }), this.name("agent"), make("span"), make("em")));
     list.forEach((bird, i) => {
       const [dot, name, does, saved] = rows[i].children;

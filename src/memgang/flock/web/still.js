@@ -3,11 +3,10 @@
 
 import { RINGS } from "./fold.js";
 import { Batches, Glows, circles } from "./batches.js";
-import { BANDS } from "./layout.js";
+import { BANDS, TURN } from "./layout.js";
 import { tint } from "./palette.js";
 
-const TURN = Math.PI * 2;
-const THREADS_MANY = 1500, THREADS_MAX = 24000;
+const THREADS_MANY = 350, THREADS_MAX = 24000;
 
 export class StillLayer {
   constructor(canvas, dial) {
@@ -28,7 +27,7 @@ export class StillLayer {
     let radius = Math.max(spot.room > 8 ? 2.1 : 1.15, Math.min(3.8, full));
     if (spot.ring === "fact" && spot.room > 12) radius += 0.8;
     if (light.reuses) radius += (spot.ring === "fact" ? 4.2 : 2.6) * this.heat(light);
-    return Math.min(radius, Math.max(1.1, spot.room * 0.46), 9);
+    return Math.min(radius, Math.max(1.1, spot.room * 0.4), 9);
   }
 
   // Times reused, beside the object that was reused most: 0..1.
@@ -95,7 +94,7 @@ export class StillLayer {
     const { dial } = this, byHue = new Batches();
     let all = 0;
     for (const light of fold.lights.values()) all += light.src.length;
-    this.busy = all > THREADS_MANY;
+    this.faint = Math.max(0.22, Math.min(1, Math.sqrt(THREADS_MANY / Math.max(all, 1)))); // the more, the fainter
     const stride = Math.ceil(all / THREADS_MAX); // each object keeps some of its threads
     for (const light of fold.lights.values()) {
       const spot = light.gone ? null : dial.spots.get(light.id);
@@ -127,8 +126,8 @@ export class StillLayer {
     const { pen, palette } = this;
     pen.beginPath();
     for (let i = 0; i < pairs.length; i += 2) this.thread(pen, pairs[i], pairs[i + 1]);
-    pen.strokeStyle = tint(palette[hue], (palette.blend === "lighter" ? 0.3 : 0.24) * (this.busy ? 0.3 : 1));
-    pen.lineWidth = (this.busy ? 0.65 : 0.9) * this.zoom;
+    pen.strokeStyle = tint(palette[hue], (palette.blend === "lighter" ? 0.3 : 0.24) * this.faint);
+    pen.lineWidth = (this.faint < 0.5 ? 0.65 : 0.9) * this.zoom;
     pen.stroke();
   }
 
@@ -153,8 +152,10 @@ export class StillLayer {
     if (light.reuses && !this.large.has(light.id) && !this.haloed.has(light.id)) {
       this.haloed.add(light.id);
       pen.globalCompositeOperation = palette.blend;
+      pen.globalAlpha = Math.min(1, spot.room / 18); // where they stand close, lights add up
       const wide = Math.max(5, Math.min(8 + Math.sqrt(light.reuses) * 4, 20, spot.room * 2.4));
       this.glows.stamp(pen, palette.gold, palette.glow, spot.x, spot.y, wide);
+      pen.globalAlpha = 1;
       pen.globalCompositeOperation = "source-over";
     }
     const solid = light.written || spot.ring === "src" ? 4 : 1;

@@ -46,14 +46,14 @@ export function savedShare(fold) {
   return avoided + made ? avoided / (avoided + made) : null;
 }
 
-// The objects that were reused most.
+// The objects that were reused most: first those that spared calls of a model.
 export function mostReused(fold, most) {
-  const top = [];
+  const top = [], rank = (light) => light.saved[1] * 1e6 + light.reuses;
   for (const light of fold.lights.values()) {
     if (!light.reuses) continue;
-    if (top.length === most && light.reuses <= top[most - 1].reuses) continue;
+    if (top.length === most && rank(light) <= rank(top[most - 1])) continue;
     let place = top.length;
-    while (place && top[place - 1].reuses < light.reuses) place--;
+    while (place && rank(top[place - 1]) < rank(light)) place--;
     top.splice(place, 0, light);
     if (top.length > most) top.pop();
   }
