@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from memgang.doors.dashboard.texts import line, moment, plain
 from memgang.doors.dashboard.view import View, selection
 from memgang.doors.dashboard.watching import Watching, current
 from memgang.errors import MemGangError, StoreUnavailable
-from memgang.flock.tape import ALL, Header
+from memgang.flock.tape import ALL, Header, under_way
 
 LOOK_S = 2.0  # how often the list of runs, and whether the server answers, is looked at
 PAGES = (("agents", "Agents"), ("memory", "Memory"), ("savings", "Savings"), ("timeline", "Timeline"), ("runs", "Runs & log"))
@@ -144,7 +145,7 @@ def _sidebar(watching: Watching, headers: list[Header], run: str) -> None:
         header = known.get(name)
         if header is None:
             return line(name, 60)
-        mark = "🔴 " if not header.ended else ""
+        mark = "🔴 " if under_way(header, int(time.time() * 1000)) else ""
         return f"{mark}{moment(header.started, '%d %b %H:%M')} · {line(header.title or name, 60)}"
 
     if headers or run:
