@@ -3,8 +3,8 @@
     make bench ONLY=dashboard    # writes benchmarks/results/dashboard.json; needs chromium
 
 Sketch, before measuring: a change is in the log at once, a read up to 50 ms later (its batch); the one reader asks every 50 ms; what
-comes within 70 ms travels together. So 60 ms in the middle for changes, 85 for reads, and p95 at 150, on idle cores. A record is 200
-bytes, encoded once for all viewers: 10 viewers at 500 events a second are 1 MB/s and 140 frames a second, some 3 % of a core.
+comes within 50 ms travels together. So 50 ms in the middle for changes, 75 for reads, and p95 at 130, on idle cores. A record is 200
+bytes, encoded once for all viewers: 10 viewers at 500 events a second are 1 MB/s and 200 frames a second, some 3 % of a core.
 Delay is from the server's time of the event to the browser's when the message is there, both of one host; the flock shows it 250 ms
 later on purpose. Writer, server, dashboard and browser share the same cores, and the browser draws without a GPU.
 Would change the design: p95 above 200 ms, or more than 5 % of a core for ten viewers.
