@@ -93,14 +93,14 @@ class Flock extends Player {
   }
 
   drawNow() {
-    const palette = THEMES[this.theme], whole = this.mode !== "live" || !this.following;
-    if (this.sinceHud >= HUD_S || this.urgent) this.count();
-    this.effects.sweep(this.time, (spot) => {
-      const light = this.fold.lights.get(spot.id);
-      if (light) this.still.stamp(light, spot);
-    });
-    if (this.still.dirty) this.still.draw(this.fold, palette, this.view, this.ratio);
+    const palette = THEMES[this.theme], whole = this.mode !== "live" || !this.following, told = this.sinceHud >= HUD_S || this.urgent;
     const name = this.fold.phases.at(-1)?.[0] ?? "", phase = phaseOf(name), { head } = this.reel;
+    this.still.light(this.fold.ended ? null : phase);
+    if (told) { // not each frame: a layer that is touched is composed anew
+      this.count();
+      this.still.stamp(this.effects.sweep(this.time).map((id) => this.fold.lights.get(id)).filter(Boolean));
+    }
+    if (this.still.dirty) this.still.draw(this.fold, palette, this.view, this.ratio);
     const progress = phase.rings[0] === "src"
       ? [whole && this.ringTotals.src ? this.ringCounts.src / this.ringTotals.src : null, this.ringCounts.src, 0]
       : progressOf(this.fold, head, whole, phase.roles);
@@ -111,11 +111,13 @@ class Flock extends Player {
     };
     this.moving.draw(scene);
     this.words.write(scene);
-    if (this.sinceHud >= HUD_S || this.urgent) {
+    if (told) {
       this.sinceHud = 0;
       this.writeHud(whole);
     }
-    this.timeline.draw(this.streams, whole ? head.phases : this.fold.phases, palette, this.theme, this.t, this.axisShown ?? this.axis);
+    if (told || this.birds.list.length <= 120 && this.governor.level === 0) {
+      this.timeline.draw(this.streams, whole ? head.phases : this.fold.phases, palette, this.theme, this.t, this.axisShown ?? this.axis);
+    }
     this.urgent = false;
   }
 
@@ -199,6 +201,7 @@ class Flock extends Player {
       }
     }
     this.cover();
+    this.hud.measure();
     this.moved();
     // A canvas that was given a size is empty: it is drawn at once, not at the next frame.
     this.drawNow();
