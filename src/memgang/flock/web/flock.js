@@ -101,9 +101,8 @@ class Flock extends Player {
       this.still.stamp(this.effects.sweep(this.time).map((id) => this.fold.lights.get(id)).filter(Boolean));
     }
     if (this.still.dirty) this.still.draw(this.fold, palette, this.view, this.ratio);
-    const progress = phase.rings[0] === "src"
-      ? [whole && this.ringTotals.src ? this.ringCounts.src / this.ringTotals.src : null, this.ringCounts.src, 0]
-      : progressOf(this.fold, head, whole, phase.roles);
+    const ring = phase.rings.at(-1), stood = ring && [this.ringCounts[ring], this.ringTotals[ring]];
+    const progress = progressOf(this.fold, head, whole, phase.roles, stood);
     const scene = {
       fold: this.fold, palette, view: this.view, ratio: this.ratio, time: this.time, t: this.t, reduced: this.reduced, level: this.governor.level,
       phase, phaseName: name || "waiting", progress, whole, top: this.top, picked: this.looking.picked, lineage: this.looking.lineage, marks: this.looking.marks(),

@@ -71,7 +71,7 @@ export class Hud {
     parts.title.title = clip(header.title || fold.title || header.run || "", 300);
     const over = fold.ended || (header.state && header.state !== "running" && !following ? header.state : "");
     const badge = mode !== "live" ? "replay" : connection === "lost" ? "connection lost" : connection === "refused" ? "refused"
-      : fold.ended ? (fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished") : !following ? "looking back" : "live";
+      : connection === "empty" ? "no run" : fold.ended ? (fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished") : !following ? "looking back" : "live";
     say(parts.badgeText, badge);
     parts.badge.className = "mg-badge" + (badge === "live" ? " on" : badge === "failed" || badge === "connection lost" || badge === "refused" ? " bad" : "");
     const chips = [header.synthetic && "synthetic", header.masked && "names hidden", fold.counts.aggregated && "aggregated"].filter(Boolean);
@@ -182,7 +182,7 @@ export class Hud {
 
   agents({ birds }, most) {
     const { parts } = this, all = birds.list.filter((bird) => bird.state !== "gone"), few = all.length <= most;
-    show(parts.agentsBox, most > 0);
+    show(parts.agentsBox, most > 0 && all.length > 0);
     const rank = (bird) => bird.agent.saved[2] + bird.agent.saved[3];
     const rests = (bird) => bird.state === "idle" ? 1 : 0;
     const list = few ? all : all.slice().sort((one, other) => rank(other) - rank(one) || rests(one) - rests(other) || one.index - other.index).slice(0, most);
@@ -199,7 +199,7 @@ export class Hud {
 
   now({ records, place }, most) {
     const { parts } = this, list = most ? lately(records, place, most) : [];
-    show(parts.nowBox, most > 0);
+    show(parts.nowBox, list.length > 0);
     const rows = rowsOf(parts.now, list.length, () => make("div", {}, make("b"), " ", make("span")));
     list.forEach((record, i) => {
       const [who, what] = rows[i].children, [text, hue] = this.sentence(record);

@@ -133,7 +133,7 @@ export class StillLayer {
     pen.beginPath();
     for (let i = 0; i < pairs.length; i += 2) this.thread(pen, pairs[i], pairs[i + 1]);
     pen.strokeStyle = tint(palette[hue], (palette.blend === "lighter" ? 0.3 : 0.24) * this.faint);
-    pen.lineWidth = (this.faint < 0.5 ? 0.65 : 0.9) * this.zoom;
+    pen.lineWidth = (this.faint < 0.5 ? 0.65 : 0.9) * this.zoom * this.zoom; // as thin from near
     pen.stroke();
   }
 
