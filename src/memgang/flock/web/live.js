@@ -1,13 +1,21 @@
 // The connection of a page to a run that goes on. It comes back by itself, goes on where it was, and rests while nobody looks.
+//
+// It asks for what it has not had: `from`, a place in the list of the server's that `epoch` names. Where the server has another list
+// everything comes again, and whoever takes the records drops ids it has had.
 
 const FIRST_MS = 500, LAST_MS = 8000;
+const DENIED = 4401;
 // Closed by the server for good: trying again would be refused again.
-const REFUSALS = { 4401: "The access token is not valid or has expired; reload the page.", 4403: "This page may not read the run: it was opened from another site.", 4404: "There is no such run." };
+const REFUSALS = { [DENIED]: "this page may not look any more: load it again", 4403: "this page was opened from another site" };
+const EMPTY = { 4404: "there is no such run (any more)" };
 
-// `url`: ws(s) address with run and token; `from`: the record to begin with. `onRecords(records)` may be given some twice, after
-// the server was started anew: whoever takes them drops ids it has had. `onStatus({connection, text})`: live, lost, refused.
-export function connect({ url, from = 0, onHeader = () => {}, onRecords = () => {}, onStatus = () => {}, WebSocket = globalThis.WebSocket }) {
-  let place = from, epoch = "", socket = null, timer = 0, wait = FIRST_MS, over = false;
+// `url`: with run and token, as seen from this page. `onHeader(header, upto)`: there are `upto` records now. `onRecords(records, next)`.
+// `onReset()`: what was shown is void, the same ids will come with other records. `onStatus({connection, text})`: live, lost, ended,
+// empty, refused. `onDenied()`: the token has ended; `renew(url)` goes on with another.
+export function connect({ url, from = 0, onHeader = () => {}, onRecords = () => {}, onReset = () => {}, onStatus = () => {},
+  onDenied = null, WebSocket = globalThis.WebSocket }) {
+  const page = globalThis.document;
+  let place = from, epoch = "", socket = null, timer = 0, wait = FIRST_MS, over = false, paused = false, denied = false;
 
   const address = () => {
     const whole = new URL(url, globalThis.location?.href);
@@ -18,8 +26,8 @@ export function connect({ url, from = 0, onHeader = () => {}, onRecords = () => 
   };
 
   const open = () => {
-    timer = 0;
-    if (over || socket || globalThis.document?.hidden) return;
+    clearTimeout(timer);
+    if (over || paused || denied || socket || page?.hidden) return;
     const mine = socket = new WebSocket(address());
     mine.onmessage = ({ data }) => {
       if (mine !== socket) return;
@@ -29,35 +37,45 @@ export function connect({ url, from = 0, onHeader = () => {}, onRecords = () => 
       } catch {
         return; // not ours
       }
-      wait = FIRST_MS;
-      if (told.header) {
-        // Another epoch is another list of the server's: it sends all of it, and counts from where it says.
-        if (told.epoch !== undefined && told.epoch !== epoch) {
-          epoch = told.epoch;
-          place = told.from ?? 0;
-        }
-        onHeader(told.header);
-        onStatus({ connection: "live", text: "" });
-      }
-      if (Array.isArray(told.records)) {
-        onRecords(told.records);
-        if (typeof told.next === "number") place = told.next;
-      }
+      take(told);
     };
-    mine.onclose = ({ code, reason }) => {
-      if (mine !== socket) return;
-      socket = null;
-      if (over) return;
-      if (code in REFUSALS) {
-        over = true;
-        onStatus({ connection: "refused", text: reason || REFUSALS[code] });
-        return;
+    mine.onclose = ({ code }) => { if (mine === socket) lost(code); };
+  };
+
+  const take = (told) => {
+    wait = FIRST_MS;
+    if (told.header) {
+      if (told.epoch !== epoch) {
+        // The same process with another list: its server has lost the log, and gives ids of what is gone to others.
+        if (epoch && told.epoch.split("-")[0] === epoch.split("-")[0]) onReset();
+        epoch = told.epoch;
+        place = told.from ?? 0;
       }
-      if (globalThis.document?.hidden) return;
-      onStatus({ connection: "lost", text: "" });
+      onHeader(told.header, told.upto ?? 0);
+      onStatus({ connection: told.header.ended ? "ended" : "live", text: "" });
+    }
+    if (told.status) onStatus(told.status);
+    if (Array.isArray(told.records)) {
+      if (typeof told.next === "number") place = told.next;
+      onRecords(told.records, place);
+    }
+  };
+
+  const lost = (code) => {
+    socket = null;
+    if (over || paused) return;
+    if (code === DENIED && onDenied) {
+      denied = true;
+      onDenied();
+    } else if (code in REFUSALS) {
+      over = true;
+      onStatus({ connection: "refused", text: REFUSALS[code] });
+    } else {
+      if (code in EMPTY) onStatus({ connection: "empty", text: EMPTY[code] });
+      else if (!page?.hidden) onStatus({ connection: "lost", text: "" });
       timer = setTimeout(open, wait * (0.75 + Math.random() / 2)); // not all pages at the same moment
       wait = Math.min(LAST_MS, wait * 2);
-    };
+    }
   };
 
   const shut = () => {
@@ -67,19 +85,31 @@ export function connect({ url, from = 0, onHeader = () => {}, onRecords = () => 
     mine?.close();
   };
   const looked = () => {
-    if (globalThis.document.hidden) shut();
-    else if (!over && !socket && !timer) open();
-    else if (!over && !socket) {
-      clearTimeout(timer);
-      open();
-    }
+    if (page.hidden) shut();
+    else open();
   };
-  globalThis.document?.addEventListener("visibilitychange", looked);
+  page?.addEventListener("visibilitychange", looked);
   open();
   return {
+    renew(next) {
+      url = next;
+      if (denied) {
+        denied = false;
+        open();
+      }
+    },
+    pause() {
+      paused = true;
+      shut();
+    },
+    resume() {
+      paused = false;
+      wait = FIRST_MS;
+      open();
+    },
     close() {
       over = true;
-      globalThis.document?.removeEventListener("visibilitychange", looked);
+      page?.removeEventListener("visibilitychange", looked);
       shut();
     },
   };
