@@ -98,12 +98,16 @@ def long_run(browser: Browser, chunks: int, rounds: int) -> dict[str, Any]:
     page = browser.page(records)
     loads, seeks = [], []
     for _ in range(rounds):
-        load, back, forth = page.evaluate("""() => { const out = []; const timed = (act) => { const t = performance.now(); act(); out.push(performance.now() - t); };
-            timed(() => flock.load(tape)); timed(() => flock.seek(tape.at(-1).t * 0.9)); timed(() => flock.seek(tape.at(-1).t * 0.5)); return out; }""")
+        load, back, forth = page.evaluate("""() => {
+            const out = [], end = tape.at(-1).t;
+            const timed = (act) => { const t = performance.now(); act(); out.push(performance.now() - t); };
+            timed(() => flock.load(tape)); timed(() => flock.seek(end * 0.9)); timed(() => flock.seek(end * 0.5));
+            return out; }""")
         loads.append(load + back)
         seeks.append(forth)
     found = {"records": len(records), "objects": page.evaluate("flock.state().lights.size"), "rounds": rounds,
-             "load_and_seek_ms": round(statistics.median(loads)), "seek_backwards_ms": round(statistics.median(seeks)), "heap_mb": browser.heap_mb(page)}
+             "load_and_seek_ms": round(statistics.median(loads)), "seek_backwards_ms": round(statistics.median(seeks)),
+             "heap_mb": browser.heap_mb(page)}
     page.context.close()
     return found
 
@@ -140,7 +144,8 @@ def main() -> int:
     if path is None:
         print("left out: there is no Chromium; apt install chromium")
         return 0
-    handler = functools.partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}), directory=str(WEB))
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    handler = functools.partial(quiet, directory=str(WEB))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     seconds, rounds = (2.0, 1) if args.quick else (10.0, 5)
@@ -149,7 +154,8 @@ def main() -> int:
         browser = Browser(chromium, f"http://127.0.0.1:{server.server_port}")
         result: dict[str, Any] = {
             "question": (__doc__ or "").splitlines()[0], "window": "1440x860", "browser": f"Chromium {chromium.version}, headless, no GPU",
-            "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system(), "arch": platform.machine()},
+            "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system(),
+                        "arch": platform.machine()},
             "flights": []}
         for agents, ratio in ((8, 1), (50, 1), (500, 1), (500, 2)):
             found = flight(browser, agents, ratio, seconds)

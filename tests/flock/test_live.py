@@ -1,5 +1,7 @@
 """The page's connection to a live run: it comes back, goes on where it was, and rests while nobody looks."""
 
+# ruff: noqa: E501  the scripts of the page are lines of their own
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -62,9 +64,9 @@ def test_it_waits_longer_each_time_up_to_eight_seconds(scene: Page) -> None:
     assert scene.js("waits.at(-1)") <= 625
 
 
-@pytest.mark.parametrize("code", [4401, 4403, 4404])
+@pytest.mark.parametrize("code", [4401, 4403])
 def test_a_refusal_is_told_and_not_tried_again(scene: Page, code: int) -> None:
-    """A bad token, a foreign page and a run that is not there stay refused."""
+    """A bad token that nobody renews, and a foreign page, stay refused."""
     scene.js("(code) => { last().onclose({ code, reason: '' }); fire(); }", code)
     assert scene.js("sockets.length") == 1
     kind, text = scene.js("told.at(-1)")
@@ -79,3 +81,42 @@ def test_a_page_nobody_looks_at_is_not_connected(scene: Page) -> None:
     assert scene.js("sockets.length") == 2 and asked(scene)["from"] == "7"
     scene.js("() => { line.close(); look(true); look(false); }")
     assert scene.js("sockets.length") == 2
+
+
+def test_a_run_that_is_not_there_is_asked_for_again(scene: Page) -> None:
+    """It may begin, or its server be back with an older log: that is told, and not given up."""
+    scene.js("() => { last().onclose({ code: 4404 }); fire(); }")
+    assert scene.js("sockets.length") == 2
+    assert scene.js("told.at(-1)")[0] == "empty"
+
+
+def test_a_token_that_has_ended_is_renewed_by_the_page(scene: Page) -> None:
+    """Whoever embeds it is asked for another, and then it goes on where it was; nothing is tried before."""
+    scene.js("""async () => {
+      const { connect } = await import("/live.js"); line.close(); told.length = 0;
+      window.line = connect({ url: "http://127.0.0.1/mg/live?run=r&token=old", WebSocket: last().constructor, onDenied: () => told.push("denied") });
+      send({ header: {}, epoch: "e1", from: 0 }); send({ records: [{}], next: 7 }); last().onclose({ code: 4401 }); fire(); look(false);
+    }""")
+    count = scene.js("sockets.length")
+    assert scene.js("told") == ["denied"]
+    scene.js("line.renew('http://127.0.0.1/mg/live?run=r&token=new')")
+    assert scene.js("sockets.length") == count + 1
+    assert asked(scene) == {"run": "r", "token": "new", "from": "7", "epoch": "e1"}
+
+
+def test_what_was_shown_is_void_when_the_same_process_has_another_list(scene: Page) -> None:
+    """Its server has lost the log and gives ids anew; another process's list has the ids of the same log."""
+    scene.js("""async () => {
+      const { connect } = await import("/live.js"); line.close(); told.length = 0;
+      window.line = connect({ url: "http://127.0.0.1/mg/live?run=r&token=t", WebSocket: last().constructor, onReset: () => told.push("void") });
+      for (const epoch of ["a-0", "b-0", "b-1"]) { send({ header: {}, epoch, from: 0 }); told.push(epoch); }
+    }""")
+    assert scene.js("told") == ["a-0", "b-0", "void", "b-1"]
+
+
+def test_it_rests_while_another_page_is_shown(scene: Page) -> None:
+    """Paused it is closed and stays so, also when the tab is looked at; resumed it goes on where it was."""
+    scene.js("() => { send({ header: {}, epoch: 'e1', from: 0 }); send({ records: [{}], next: 7 }); line.pause(); look(false); fire(); }")
+    assert scene.js("sockets[0].closed") and scene.js("sockets.length") == 1
+    scene.js("line.resume()")
+    assert scene.js("sockets.length") == 2 and asked(scene)["from"] == "7"

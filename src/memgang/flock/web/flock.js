@@ -86,7 +86,7 @@ class Flock extends Player {
   frame(dt) {
     const began = performance.now();
     this.go(dt);
-    if (this.view.step(dt)) this.still.dirty = true;
+    if (this.view.step(dt)) this.moved();
     this.sinceHud += dt;
     this.drawNow();
     if (this.perf.on) this.perf.js.push(performance.now() - began);
@@ -156,7 +156,9 @@ class Flock extends Player {
   // ── how it looks ────────────────────────────────────────────────────────────────────────────
 
   setTheme(theme) {
-    this.theme = theme === "light" ? "light" : "dark";
+    const next = theme === "light" ? "light" : "dark";
+    if (next === this.theme) return;
+    this.theme = next;
     this.parts.el.classList.toggle("light", this.theme === "light");
     this.parts.el.classList.toggle("dark", this.theme === "dark");
     this.still.glows.clear();
@@ -190,7 +192,7 @@ class Flock extends Player {
         canvas.width = Math.round(width * ratio);
         canvas.height = Math.round(height * ratio);
       }
-      this.dial.resize(width, height, side && !this.options.compact ? Math.max(0, 150 - (width - height * 1.55) / 2) : 0);
+      this.dial.resize(width, height, side && !this.options.compact ? Math.max(0, 165 - (width - height * 1.5) / 2) : 0);
       this.view.resize(width, height);
       const scale = ry > 1 ? this.dial.ry / ry : 1;
       for (const bird of this.birds.list) {
@@ -207,6 +209,7 @@ class Flock extends Player {
   }
 
   moved() {
+    this.parts.stage.classList.toggle("near", this.view.k > 1.02 || Boolean(this.view.goal));
     this.still.dirty = true;
     this.urgent = true;
   }

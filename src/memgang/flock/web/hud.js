@@ -71,7 +71,7 @@ export class Hud {
     parts.title.title = clip(header.title || fold.title || header.run || "", 300);
     const over = fold.ended || (header.state && header.state !== "running" && !following ? header.state : "");
     const badge = mode !== "live" ? "replay" : connection === "lost" ? "connection lost" : connection === "refused" ? "refused"
-      : connection === "empty" ? "no run" : fold.ended ? (fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished") : !following ? "looking back" : "live";
+      : connection === "empty" ? "no run" : connection === "ended" && !fold.ended ? header.state || "finished" : fold.ended ? (fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished") : !following ? "looking back" : "live";
     say(parts.badgeText, badge);
     parts.badge.className = "mg-badge" + (badge === "live" ? " on" : badge === "failed" || badge === "connection lost" || badge === "refused" ? " bad" : "");
     const chips = [header.synthetic && "synthetic", header.masked && "names hidden", fold.counts.aggregated && "aggregated"].filter(Boolean);

@@ -21,7 +21,7 @@ export const HUD_S = 0.2;
 export class Player {
   constructor(mode, options) {
     this.mode = mode;
-    this.playing = options.autoplay !== false;
+    this.playing = mode === "live" || options.autoplay !== false;
     this.following = mode === "live";
     this.speed = options.speed || 1;
     this.connection = mode === "live" ? "live" : "";
