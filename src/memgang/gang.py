@@ -30,8 +30,9 @@ from memgang.engines.processes import engine as engine_of
 from memgang.errors import ConfigError, MemGangError, ModelError, ReadError, StoreFull, StoreUnavailable
 from memgang.limits import Limits
 from memgang.llms.shipped import shipped
-from memgang.model import Call, Completion, LanguageModel, Prompt, Ref, Work, current_work
+from memgang.model import Call, Completion, LanguageModel, Original, Prompt, Ref, Work, current_work
 from memgang.reading import Reading, read_all
+from memgang.reads import Manners, Reads
 from memgang.savings import Savings, fold
 from memgang.settings import Price
 from memgang.space import TTL, Space
@@ -69,6 +70,7 @@ class Gang:
     names of its agents. ``prices`` (dollars per million tokens) replace those of the settings. ``engine`` says where
     CPU-bound leaves run (see `engines.processes`; one that is given is not closed), ``workers`` how many processes at most.
     ``limits`` are shared with other gangs, in any process (see `Limits`); without them nothing is asked of the server.
+    ``manners`` say how pages are fetched; without them `fetch` asks public addresses alone, and `read` whatever it is given.
     ``failures`` lists what `map` has skipped; ``progress`` is for displays, ``on_progress`` is called when it changes.
 
     Raises:
@@ -79,7 +81,7 @@ class Gang:
         self, space: Space, llm: str | LanguageModel | None = None, concurrency: int = 16, title: str = "",
         prices: Mapping[str, Price] | None = None, team: str = "",
         engine: Literal["auto", "asyncio", "processes"] | Engine = "auto", workers: int | None = None,
-        limits: Limits | None = None,
+        limits: Limits | None = None, manners: Manners | None = None,
     ) -> None:
         self.space, self.title, self.limits = space, title, limits
         self._owns_llm = not isinstance(llm, LanguageModel)
@@ -92,6 +94,9 @@ class Gang:
         self._prices = dict(prices) if prices is not None else space.settings.price_table()
         self._asker = Asker(shipped(model, space.settings, self.engine), self._prices, concurrency,
                             limits, space, lambda: self._crew.run)
+        self._reads = Reads(space, manners)
+        # A person may name any address to be read; what is fetched is often named by an agent.
+        self._reader = self._reads if manners is not None else Reads(space, Manners(anywhere=True))
         self.failures: list[Failure] = []
 
     @property
@@ -252,7 +257,7 @@ class Gang:
         """Read files, folders, globs and URLs into parts; what cannot be read is listed and stops nothing."""
         reader = f"{self._crew.team}.read-1" if self._crew.team else "read-1"
         with self.space.acting_as(agent=reader, role="read", run=self._crew.run):
-            return await read_all(self.space, sources, self.engine)
+            return await read_all(self._reader, sources, self.engine)
 
     async def read(self, *sources: str) -> list[Ref]:
         """The parts of all sources in order.
@@ -264,6 +269,18 @@ class Gang:
         if reading.unreadable and not reading.documents:
             raise ReadError(reading.unreadable[0].source, reading.unreadable[0].reason)
         return reading.parts
+
+    async def fetch(
+        self, url: str, *, headers: Mapping[str, str] | None = None, max_age_s: float | None = None,
+    ) -> Original:
+        """A page as it stands, asked for once by all: its body is ``await space.get(page.ref)``. See `memgang.reads.Reads.fetch`."""
+        with self._acting():
+            return await self._reads.fetch(url, headers=headers, max_age_s=max_age_s)
+
+    async def read_file(self, path: str) -> Original:
+        """A file as it stands, read once for all while it is unchanged. See `memgang.reads.Reads.read_file`."""
+        with self._acting():
+            return await self._reads.read_file(path)
 
     # ── shapes ────────────────────────────────────────────────────────────────────────────────
 
@@ -415,6 +432,7 @@ class Gang:
     async def aclose(self) -> None:
         """Give back the model's connections and the workers, if the gang has made them. The space stays open."""
         await self._asker.aclose()
+        await self._reads.aclose()
         if self._owns_engine:
             await self.engine.aclose()
         if self._owns_llm:

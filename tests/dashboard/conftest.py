@@ -21,20 +21,6 @@ SRC = Path(__file__).parents[2] / "src"
 ARGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
         "--disable-sync --force-color-profile=srgb").split()
 
-# A second page, also where none has been built: to be left for, and come back from.
-LAUNCH = """
-import importlib.machinery, importlib.util, sys, types
-name = "memgang.doors.dashboard.pages.agents"
-if importlib.util.find_spec(name) is None:
-    import streamlit as st
-    other = types.ModuleType(name)
-    other.__spec__ = importlib.machinery.ModuleSpec(name, None)
-    other.page = lambda view: st.text(f"agents of {view.run}: {view.selected}")
-    sys.modules[name] = other
-from memgang.doors.entry import main
-main()
-"""
-
 
 class Dashboard:
     """One `memgang dashboard`. Killed and started again at the same port."""
@@ -55,7 +41,7 @@ class Dashboard:
         """Start, and what it says when it is ready."""
         self.log = (self.folder / "stderr").open("a")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, "dashboard", "--no-open", "--port", str(self.port), *options], env=self.env, text=True,
+            [sys.executable, "-m", "memgang", "dashboard", "--no-open", "--port", str(self.port), *options], env=self.env, text=True,
             cwd=self.folder, stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
         said: queue.Queue[str] = queue.Queue()
         stdout = self.process.stdout

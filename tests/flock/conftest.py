@@ -149,8 +149,8 @@ def pages(chromium: tuple[Any, Callable[..., Any]], web: str) -> Iterator[Callab
 def open_page(pages: Callable[..., Page]) -> Callable[..., Page]:
     """A page with a flock in it: ``open_page(tape, theme="dark", width=1440)``. ``fresh``: for a test that changes the page itself."""
 
-    def open_it(tape: tuple[dict[str, Any], list[dict[str, Any]]] | None = None, *, width: int = 1440, height: int = 860, motion: str = "no-preference",
-                fresh: bool = False, **options: Any) -> Page:
+    def open_it(tape: tuple[dict[str, Any], list[dict[str, Any]]] | None = None, *, width: int = 1440, height: int = 860,
+                motion: str = "no-preference", fresh: bool = False, **options: Any) -> Page:
         page = pages(motion, fresh)
         page.js("() => { document.title = ''; if (window.flock) flock.destroy(); }")
         page.size(width, height)

@@ -149,7 +149,8 @@ class _Run:
             t += each * 0.12
             self.think(t, agent, "reduce", "summary", each * 0.5, f"r{part:03}", "red", [f"p{part:03}", f"f{fact:03}"])
             t += each * 0.52
-            self.say(t, "done", agent, raw="committed", role="reduce", call=f"r{part:03}", fn="reduce", ck="function", obj=f"r{part:03}", own=[1])
+            self.say(t, "done", agent, raw="committed", role="reduce", call=f"r{part:03}", fn="reduce", ck="function",
+                     obj=f"r{part:03}", own=[1])
             free[agent] = t + each * 0.06
         return max(free.values())
 
@@ -158,7 +159,8 @@ class _Run:
         agent, left = self.agents[1 % len(self.agents)], max(self.length - began, self.length * 0.06)
         for part in range(self.parts):
             self.say(began + left * 0.3 * part / self.parts, "read", agent, role="answer", obj=f"r{part:03}", bytes=2400)
-        self.think(began + left * 0.35, agent, "answer", "report", left * 0.45, "answer", "ans", [f"r{part:03}" for part in range(self.parts)])
+        self.think(began + left * 0.35, agent, "answer", "report", left * 0.45, "answer", "ans",
+                   [f"r{part:03}" for part in range(self.parts)])
         self.end = began + left * 0.9
 
     def told(self, title: str) -> list[Record]:

@@ -1,5 +1,7 @@
 """The page's connection to a live run: it comes back, goes on where it was, and rests while nobody looks."""
 
+# ruff: noqa: E501  the scripts of the page are lines of their own
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -27,7 +27,8 @@ Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, 
 Questions = Annotated[list[str] | None, typer.Option(
     "--question", "-q", help="A question to answer; may be given several times.", show_default=False)]
 Model = Annotated[str | None, typer.Option(
-    "--llm", help="extractive (selects sentences; the default), openai:<model>, or simulated[:latency_ms=50,...].", show_default=False)]
+    "--llm", help="extractive (selects sentences; the default), openai:<model>, llama_cpp:<path.gguf>, ollama:<model> "
+            "(also vllm:, lmstudio:, llama_server:), or simulated[:latency_ms=50,...].", show_default=False)]
 EngineName = Annotated[Literal["auto", "asyncio", "processes"], typer.Option(
     "--engine", help="Where CPU-bound work runs: asyncio (this process), processes, or auto: processes where the model is CPU-bound.")]
 Workers = Annotated[int | None, typer.Option(

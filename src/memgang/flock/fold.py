@@ -224,12 +224,11 @@ class Fold:
         self._now(agent, "reuse", t, rec)
 
     def _written(self, light: Light, agent: Agent, rec: dict[str, Any], t: int) -> None:
-        if not light.written or t < light.born:
-            light.by, light.born = agent.name, t
+        if not light.written or t < light.born:  # who writes it again may have made it from something else
+            light.by, light.born, light.src = agent.name, t, rec.get("src", light.src)
         light.written, light.gone = True, ""
         light.ring, light.kind = rec.get("ring", light.ring), rec.get("kind", light.kind)
         light.bytes, light.tok = rec.get("bytes", light.bytes), rec.get("tok", light.tok)
-        light.src = rec.get("src", light.src)
         if "pos" in rec:
             light.pos = rec["pos"]
         elif light.pos is None:  # it is where that is what it was made from

@@ -57,6 +57,11 @@ class Tape(msgspec.Struct, frozen=True):
     records: list[dict[str, Any]]
 
 
+def length_ms(tape: Tape) -> int:
+    """From the run's start to its last record."""
+    return max((words["t"] for words in tape.records), default=0)
+
+
 class _Line(msgspec.Struct):
     memgang_tape: int
     header: Header
@@ -130,6 +135,27 @@ def header_from(told: dict[str, Any], run: str, space: str) -> Header:
         ended=ended and max(started, ended),  # the writer's estimate of the server's clock may have been mended in between
         state=state if state in ("running", "done", "failed", "stopped") else "running", model=model,
         price=price if isinstance(price, dict) else None, version=_version(), synthetic=_simulated(model), began=started)
+
+
+def side_by_side(header: Header, logs: Sequence[Sequence[Event]]) -> Tape:
+    """One tape of what went on in several spaces at the same time. With more than one, agents, objects and calls are told apart by
+    the number of their space: the same text in two spaces is two objects, for neither knows of the other's."""
+    began = min((log[0].at for log in logs if log), default=0)
+    ended = max((event.at for log in logs for event in log), default=0)
+    records = [_of_space(record(event, began), number if len(logs) > 1 else 0) for number, log in enumerate(logs, 1) for event in log]
+    return Tape(
+        msgspec.structs.replace(header, began=began, started=began, ended=ended, version=_version(), synthetic=_simulated(header.model)),
+        [*sorted(records, key=lambda words: words["t"]), {"id": "end", "t": ended - began, "op": "run_end", "text": header.state}])
+
+
+def _of_space(words: dict[str, Any], number: int) -> dict[str, Any]:
+    if number:
+        for field in ("id", "agent", "by", "obj", "call", "task"):
+            if field in words:
+                words[field] = f"{number}.{words[field]}"
+        if "src" in words:
+            words["src"] = [f"{number}.{parent}" for parent in words["src"]]
+    return words
 
 
 def completed(header: Header, events: Iterable[Event]) -> Header:

@@ -365,7 +365,7 @@ def batch(shard: int, seq: int, fields: Mapping[bytes, bytes]) -> list[Event]:
         spends, overhead = line.what == "ended", line.what == "overhead"
         events.append(Event(
             id=f"{place}-{n}", at=line.at, run=run, raw=line.what, op=op_of(line.what), agent=who.rpartition("/")[2],
-            who=who, role=role, task=task, trace=trace, obj=line.obj, call=line.call, fn=line.fn, bytes=line.size,
+            who=who, role=role, task=task, trace=trace, obj=line.obj, call=line.call, fn=line.fn, call_kind=line.kind, bytes=line.size,
             dur_ms=0.0 if overhead else line.us / 1000, overhead_us=line.us if overhead else 0, why=line.why,
             by=line.by.rpartition("/")[2], text=line.text,
             own=usage if spends else NO_USAGE, saved=NO_USAGE if spends else usage))
@@ -406,6 +406,7 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
     by: str = ""
     text: str = ""
     fn: str = ""
+    kind: str = ""
 
 
 _note = msgspec.json.Decoder(_Note).decode

@@ -15,7 +15,7 @@ from typing import Any
 
 import streamlit as st
 
-from memgang.doors.dashboard.pages import flock
+from memgang.doors.dashboard.sheets import flock
 from memgang.doors.dashboard.texts import line, moment, plain
 from memgang.doors.dashboard.view import View, selection
 from memgang.doors.dashboard.watching import Watching, current
@@ -88,7 +88,7 @@ def _nothing(view: View) -> None:
 @functools.cache
 def _module(name: str) -> Draw | Any:
     """What draws a page; None where there is no such page."""
-    whole = f"memgang.doors.dashboard.pages.{name}"
+    whole = f"memgang.doors.dashboard.sheets.{name}"
     return importlib.import_module(whole).page if importlib.util.find_spec(whole) is not None else None
 
 

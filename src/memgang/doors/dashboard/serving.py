@@ -34,7 +34,8 @@ UNWATCHED_S = 60.0  # how long a dashboard that a run has opened stays without a
 LOOK_S = 2.0
 CLOSING_S = 5
 
-# The frame in the colours of the flock: those of the palette that `flock/web/palette.js` has.
+# The frame in the colours of the flock: those of the palette that `flock/web/palette.js` has. Streamlit's own is the red that means an
+# error here. For dark and for light, else there is a single theme, which no viewer can change.
 THEME = {
     "dark.backgroundColor": "#0b1222", "dark.secondaryBackgroundColor": "#111b33", "dark.textColor": "#e9eefb",
     "dark.primaryColor": "#56b4e9",

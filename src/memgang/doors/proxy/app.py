@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from memgang.canonical import read_json
+from memgang.doors.metrics import app as exporter
 from memgang.doors.proxy import asking, references
 from memgang.doors.proxy.answers import encoded
 from memgang.doors.proxy.asking import Asked
@@ -21,6 +22,8 @@ from memgang.doors.proxy.recalling import Recaller
 from memgang.doors.proxy.replies import Reply, error
 from memgang.doors.proxy.upstream import Upstream
 from memgang.errors import MemGangError
+from memgang.metrics import Scraper
+from memgang.metrics.page import MISSING
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -44,8 +47,9 @@ class Gone(Exception):  # nobody is left to be told an error
 class Proxy:
     """One proxy. Lives as long as its server, on one event loop."""
 
-    def __init__(self, recaller: Recaller, entrance: Entrance, body_bytes_max: int) -> None:
-        self._recaller, self._entrance, self._body_bytes_max = recaller, entrance, body_bytes_max
+    def __init__(self, recaller: Recaller, entrance: Entrance, body_bytes_max: int, scraper: Scraper | None = None) -> None:
+        """``scraper`` None: what makes the page of metrics is not installed."""
+        self._recaller, self._entrance, self._body_bytes_max, self._scraper = recaller, entrance, body_bytes_max, scraper
         self._upstreams = recaller.upstreams
         self._passage = Passage(recaller.upstreams, recaller.refusals)
         self._read: OrderedDict[_Said, Asked] = OrderedDict()  # requests as they were read: most that hit were asked before
@@ -76,6 +80,8 @@ class Proxy:
         except Denied:
             await self._let_out(receive)
             raise
+        if scope["path"] == exporter.PATH and scope["method"] in ("GET", "HEAD"):  # ours: behind /v1 it would be the upstream's
+            return await self._metrics(caller, headers)
         content = await self._content(headers, receive)
         query = scope.get("query_string", b"").decode("latin-1")
         method = scope["method"]
@@ -92,6 +98,12 @@ class Proxy:
         if path not in asking.PATHS or not isinstance(body, dict):
             return await self._passage.reply(upstream, method, path, query, headers, _untouched(content, body, upstream))
         return await self._asked(caller, upstream, query, headers, said, body)
+
+    async def _metrics(self, caller: Caller, headers: Headers) -> Reply:
+        if self._scraper is None:
+            return error(501, "not_installed", MISSING)
+        page = await exporter.page(self._scraper, caller, headers)
+        return Reply(200, page.body, page.content_type, {"cache-control": "no-store"})
 
     async def _asked(
         self, caller: Caller, upstream: Upstream, query: str, headers: Headers, said: _Said, body: dict[str, Any]

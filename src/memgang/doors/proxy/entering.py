@@ -50,11 +50,11 @@ class Entrance:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
-    async def admit(self, headers: Headers) -> Caller:
-        """The caller.
+    def look(self, headers: Headers) -> None:
+        """Whether the request was meant for this server, and not led here by a page.
 
         Raises:
-            Denied: with 403, 401, or 400 where an agent or run is no label.
+            Denied: with 403.
         """
         hosts = [value.decode("latin-1").lower() for key, value in headers if key == b"host"]
         if len(hosts) != 1 or _name(hosts[0]) not in self._hosts:
@@ -62,6 +62,14 @@ class Entrance:
         origin = header(headers, b"origin").lower()
         if origin and origin not in self._origins and origin != f"http://{hosts[0]}":
             raise Denied(403, "origin_not_allowed", "pages of this Origin may not ask here; --allow-origin adds one")
+
+    async def admit(self, headers: Headers) -> Caller:
+        """The caller.
+
+        Raises:
+            Denied: with 403, 401, or 400 where an agent or run is no label.
+        """
+        self.look(headers)
         agent, scope = "", ""
         await self._tokens.refresh()
         scheme, _, text = header(headers, b"authorization").partition(" ")

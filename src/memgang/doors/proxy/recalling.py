@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 
 from memgang import llms, sse
@@ -27,6 +27,7 @@ from memgang.settings import Price
 from memgang.space import Space
 from memgang.sse import Frames
 from memgang.streaming import RESTARTED, Stream
+from memgang.telemetry import Inference
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 PLAINS_MAX, PLAIN_BYTES_MAX = 256, 256 * 1024
@@ -125,7 +126,10 @@ class _Exchange:
             headers = {"content-type": "application/json", "accept-encoding": "identity"}
             if isinstance(asked.call.arguments, dict) and (beta := asked.call.arguments.get("beta")):
                 headers["openai-beta"] = beta
-            async with upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers) as response:
+            async with contextlib.AsyncExitStack() as sending:
+                sent = sending.enter_context(self._sent(streamed))
+                response = await sending.enter_async_context(
+                    upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers))
                 if response.status_code != 200:
                     said = await refusal(asked.upstream, response)
                     if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
@@ -140,11 +144,30 @@ class _Exchange:
                     async for piece in _events(answer, blocks) if kind == "text/event-stream" else _whole(answer, blocks):
                         yield piece
                 finally:
+                    if sent is not None:
+                        sent.answered(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.tokens_cached,
+                                      estimated=answer.usage.estimated)
                     if (work := current_work.get()) is not None:
                         work.own = work.own + self._priced(answer.usage)
             if not answer.whole:
                 raise cut(asked.model, "its end")
             return
+
+    @contextlib.contextmanager
+    def _sent(self, streamed: bool) -> Iterator[Inference | None]:
+        """The span of one request to the upstream, where somebody wants spans."""
+        if (telemetry := self._recaller.space.store.telemetry) is None:
+            yield None
+            return
+        operation = "embeddings" if self._asked.route == "embeddings" else "chat"
+        sent = telemetry.sending("openai", self._asked.model, operation=operation, stream=streamed)
+        try:
+            yield sent
+        except BaseException as error:
+            sent.end(error)
+            raise
+        finally:
+            sent.end()
 
     def _priced(self, usage: Usage) -> Usage:
         price = self._recaller.prices.get(self._asked.model)

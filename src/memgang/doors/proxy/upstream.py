@@ -15,6 +15,7 @@ import httpx
 from memgang.canonical import read_json
 from memgang.doors.proxy.answers import CALLER_CODES
 from memgang.errors import CodecError, ConfigError, ModelError
+from memgang.llms.localservers import KINDS, address
 from memgang.llms.openai import TRANSIENT_STATUSES, retry_after_s
 
 CONNECT_S = 10.0
@@ -132,23 +133,27 @@ def unreachable(upstream: Upstream, error: Exception) -> ModelError:
     return ModelError(upstream.url, "transient", "timeout" if slow else "connection", text[:300])
 
 
-def read_upstreams(texts: Sequence[str], keys: str, default_key: str) -> list[Upstream]:
-    """Upstreams as the command line names them, ``URL`` or ``PREFIX=URL``, with their keys.
+def read_upstreams(texts: Sequence[str], keys: str, default_key: str, local: str | None = None) -> list[Upstream]:
+    """Upstreams as the command line names them, ``URL`` or ``PREFIX=URL``, with their keys. ``ollama:`` and its like are URLs too.
 
-    ``keys`` are words ``PREFIX=KEY``, parted by spaces; the upstream without a prefix has ``default_key``.
+    ``keys`` are words ``PREFIX=KEY``, parted by spaces; the upstream without a prefix has ``default_key``, unless it is a
+    local server, which is sent none. ``local`` says where those listen that do not where they usually do.
 
     Raises:
         ConfigError: an address is none, holds a password, or a prefix is named twice or has no upstream.
     """
     found: dict[str, Upstream] = {}
     for text in texts:
-        prefix, url = ("", text) if text.startswith(("http://", "https://")) else text.partition("=")[::2]
+        alone = text.startswith(("http://", "https://")) or (text.endswith(":") and "=" not in text)
+        prefix, url = ("", text) if alone else text.partition("=")[::2]
+        if here := url.removesuffix(":") in KINDS and url.endswith(":"):
+            url = address(url.removesuffix(":"), local)
         if not _plain(url):
             raise ConfigError(f"upstream {text.rpartition('@')[2][:100]!r} must be http(s)://host/v1, or PREFIX=http(s)://host/v1, "
-                              "without user, password, query or fragment")
+                              f"without user, password, query or fragment, or one of {', '.join(f'{kind}:' for kind in KINDS)}")
         if prefix in found:
             raise ConfigError(f"upstream prefix {prefix!r} is named twice")
-        found[prefix] = Upstream(url.rstrip("/"), prefix, "" if prefix else default_key)
+        found[prefix] = Upstream(url.rstrip("/"), prefix, "" if prefix or here else default_key)
     if not found:
         raise ConfigError("an upstream is missing: --upstream https://api.openai.com/v1")
     for word in keys.split():

@@ -117,7 +117,7 @@ export class Birds {
     const at = bird.leader ?? bird.spot;
     if (!at) { // round the middle, but not across the names of the rings
       const wide = Math.min(0.86, 0.22 + count / 500), along = (bird.index / Math.max(count, 1) * wide + time * 0.03) % 1;
-      return dial.point(dial.angleAt(along, 0.36), 0.365 + 0.05 * Math.sin(bird.phase + time * 0.7));
+      return dial.point(dial.angleAt(0.05 + along * 0.9, 0.36), 0.365 + 0.05 * Math.sin(bird.phase + time * 0.7));
     }
     const thinks = bird.state === "think" || bird.state === "work", waits = bird.state === "wait";
     // Those at one thing fly round it in circles, evenly.
@@ -201,7 +201,7 @@ export class Birds {
       bird.heading += bird.turn * Math.min(1, dt * 9);
       if (!reduced && count <= 500) {
         bird.trail.push(bird.x, bird.y);
-        if (bird.trail.length > TRAIL * 2) bird.trail.splice(0, 2);
+        if (bird.trail.length > (many ? TRAIL : TRAIL * 2)) bird.trail.splice(0, 2);
       }
     }
   }

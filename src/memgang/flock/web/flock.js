@@ -86,24 +86,23 @@ class Flock extends Player {
   frame(dt) {
     const began = performance.now();
     this.go(dt);
-    if (this.view.step(dt)) this.still.dirty = true;
+    if (this.view.step(dt)) this.moved();
     this.sinceHud += dt;
     this.drawNow();
     if (this.perf.on) this.perf.js.push(performance.now() - began);
   }
 
   drawNow() {
-    const palette = THEMES[this.theme], whole = this.mode !== "live" || !this.following;
-    if (this.sinceHud >= HUD_S || this.urgent) this.count();
-    this.effects.sweep(this.time, (spot) => {
-      const light = this.fold.lights.get(spot.id);
-      if (light) this.still.stamp(light, spot);
-    });
-    if (this.still.dirty) this.still.draw(this.fold, palette, this.view, this.ratio);
+    const palette = THEMES[this.theme], whole = this.mode !== "live" || !this.following, told = this.sinceHud >= HUD_S || this.urgent;
     const name = this.fold.phases.at(-1)?.[0] ?? "", phase = phaseOf(name), { head } = this.reel;
-    const progress = phase.rings[0] === "src"
-      ? [whole && this.ringTotals.src ? this.ringCounts.src / this.ringTotals.src : null, this.ringCounts.src, 0]
-      : progressOf(this.fold, head, whole, phase.roles);
+    this.still.light(this.fold.ended ? null : phase);
+    if (told) { // not each frame: a layer that is touched is composed anew
+      this.count();
+      this.still.stamp(this.effects.sweep(this.time).map((id) => this.fold.lights.get(id)).filter(Boolean));
+    }
+    if (this.still.dirty) this.still.draw(this.fold, palette, this.view, this.ratio);
+    const ring = phase.rings.at(-1), stood = ring && [this.ringCounts[ring], this.ringTotals[ring]];
+    const progress = progressOf(this.fold, head, whole, phase.roles, stood);
     const scene = {
       fold: this.fold, palette, view: this.view, ratio: this.ratio, time: this.time, t: this.t, reduced: this.reduced, level: this.governor.level,
       phase, phaseName: name || "waiting", progress, whole, top: this.top, picked: this.looking.picked, lineage: this.looking.lineage, marks: this.looking.marks(),
@@ -111,11 +110,13 @@ class Flock extends Player {
     };
     this.moving.draw(scene);
     this.words.write(scene);
-    if (this.sinceHud >= HUD_S || this.urgent) {
+    if (told) {
       this.sinceHud = 0;
       this.writeHud(whole);
     }
-    this.timeline.draw(this.streams, whole ? head.phases : this.fold.phases, palette, this.theme, this.t, this.axisShown ?? this.axis);
+    if (told || this.birds.list.length <= 120 && this.governor.level === 0) {
+      this.timeline.draw(this.streams, whole ? head.phases : this.fold.phases, palette, this.theme, this.t, this.axisShown ?? this.axis);
+    }
     this.urgent = false;
   }
 
@@ -155,7 +156,9 @@ class Flock extends Player {
   // ── how it looks ────────────────────────────────────────────────────────────────────────────
 
   setTheme(theme) {
-    this.theme = theme === "light" ? "light" : "dark";
+    const next = theme === "light" ? "light" : "dark";
+    if (next === this.theme) return;
+    this.theme = next;
     this.parts.el.classList.toggle("light", this.theme === "light");
     this.parts.el.classList.toggle("dark", this.theme === "dark");
     this.still.glows.clear();
@@ -189,7 +192,7 @@ class Flock extends Player {
         canvas.width = Math.round(width * ratio);
         canvas.height = Math.round(height * ratio);
       }
-      this.dial.resize(width, height, side && !this.options.compact ? Math.max(0, 150 - (width - height * 1.55) / 2) : 0);
+      this.dial.resize(width, height, side && !this.options.compact ? Math.max(0, 165 - (width - height * 1.5) / 2) : 0);
       this.view.resize(width, height);
       const scale = ry > 1 ? this.dial.ry / ry : 1;
       for (const bird of this.birds.list) {
@@ -199,12 +202,14 @@ class Flock extends Player {
       }
     }
     this.cover();
+    this.hud.measure();
     this.moved();
     // A canvas that was given a size is empty: it is drawn at once, not at the next frame.
     this.drawNow();
   }
 
   moved() {
+    this.parts.stage.classList.toggle("near", this.view.k > 1.02 || Boolean(this.view.goal));
     this.still.dirty = true;
     this.urgent = true;
   }

@@ -141,9 +141,10 @@ export class Fold {
   }
 
   written(light, agent, rec, t) {
-    if (!light.written || t < light.born) {
+    if (!light.written || t < light.born) { // who writes it again may have made it from something else
       light.by = agent.name;
       light.born = t;
+      light.src = rec.src ?? light.src;
     }
     light.written = true;
     light.gone = "";
@@ -151,7 +152,6 @@ export class Fold {
     light.kind = rec.kind ?? light.kind;
     light.bytes = rec.bytes ?? light.bytes;
     light.tok = rec.tok ?? light.tok;
-    light.src = rec.src ?? light.src;
     if (rec.pos !== undefined) light.pos = rec.pos;
     else if (light.pos === null) { // it is where that is what it was made from
       let sum = 0, n = 0;

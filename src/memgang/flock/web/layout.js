@@ -109,15 +109,25 @@ export class Dial {
       if (exact || there.spots.length > there.places || !this.squeeze(there, spot)) crowded.add(ring);
       else this.place(spot);
     }
-    if (crowded.has("src")) {
-      this.sources = this.rings.src.spots.filter((spot) => spot.pos !== null).map((spot) => spot.pos).sort((one, other) => one - other);
-      for (const ring of RINGS) if (this.rings[ring].spots.length) crowded.add(ring);
+    if (exact && crowded.has("src")) {
+      this.arrangeAll(true);
+      return true;
     }
     for (const ring of crowded) {
       this.arrange(this.rings[ring], exact);
       this.placeRing(ring);
     }
     return crowded.size > 0;
+  }
+
+  // Gives all places anew, by what is known of the document by now: at the beginning of a phase, and at the end.
+  arrangeAll(exact) {
+    this.sources = this.rings.src.spots.filter((spot) => spot.pos !== null).map((spot) => spot.pos).sort((one, other) => one - other);
+    for (const ring of RINGS) {
+      if (!this.rings[ring].spots.length) continue;
+      this.arrange(this.rings[ring], exact);
+      this.placeRing(ring);
+    }
   }
 
   call(spot, light) {

@@ -67,7 +67,7 @@ export class Looking {
       const bird = this.flock.birds.byName.get(id), { agent } = bird;
       return [clip(id, 80), `${agent.role || "no role"} \u00b7 ${bird.state === "idle" ? "rests" : doing(bird, this.flock.dial)}`,
         `read ${agent.reads} \u00b7 wrote ${agent.writes} \u00b7 reused ${agent.reuses} \u00b7 asked ${agent.asked}`,
-        `saved ${counted(agent.saved[2] + agent.saved[3])} tokens${agent.wait_ms ? ` \u00b7 waited ${lasted(agent.wait_ms)}` : ""}${agent.errors ? ` \u00b7 ${agent.errors} errors` : ""}`];
+        `saved ${counted(agent.saved[2] + agent.saved[3])} tokens${agent.wait_ms ? ` \u00b7 waited ${lasted(agent.wait_ms)}` : ""}${agent.errors ? ` \u00b7 ${agent.errors} ${agent.errors === 1 ? "error" : "errors"}` : ""}`];
     }
     const light = this.flock.fold.lights.get(id);
     return [`${this.flock.hud.nameOf(id)}  ${id}`, `${light.by ? "by " + this.flock.aliases.of(light.by) : light.written ? "" : "not written in this run so far"}`,

@@ -30,7 +30,6 @@ export class MovingLayer {
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     pen.setTransform(ratio * view.k, 0, 0, ratio * view.k, ratio * view.x, ratio * view.y);
     pen.lineCap = "round";
-    this.activeRing();
     this.halos();
     this.threadsOfPicked();
     this.hotObjects();
@@ -44,19 +43,6 @@ export class MovingLayer {
   }
 
   // ── objects ─────────────────────────────────────────────────────────────────────────────────
-
-  activeRing() {
-    const { pen, dial, palette, phase } = this;
-    for (const ring of phase.rings) {
-      if (ring === "ans") continue;
-      const [inner, outer] = BANDS[ring], middle = (inner + outer) / 2, gap = dial.gap(middle);
-      pen.beginPath();
-      pen.ellipse(dial.cx, dial.cy, dial.rx * middle, dial.ry * middle, 0, Math.PI / 2 + gap, Math.PI / 2 - gap + TURN);
-      pen.strokeStyle = tint(palette[phase.hue], 0.55);
-      pen.lineWidth = 1.4 * this.zoom;
-      pen.stroke();
-    }
-  }
 
   halos() {
     const { pen, palette, dial, still } = this;
@@ -81,9 +67,9 @@ export class MovingLayer {
     pen.globalCompositeOperation = palette.blend;
     for (const [spot, at] of effects.hot) {
       const light = fold.lights.get(spot.id), fresh = 1 - (time - at) / 1.3;
-      if (!light || fresh <= 0 || spot.ring === "ans") continue;
+      if (!light || spot.ring === "ans") continue;
       const hue = still.hueOf(light, spot);
-      if (glows-- > 0) {
+      if (fresh > 0 && glows-- > 0) {
         pen.globalAlpha = Math.min(1, fresh) * crowded;
         this.glows.stamp(pen, palette[hue], palette.glow, spot.x, spot.y, (11 + 11 * fresh) * this.zoom);
       }
@@ -121,8 +107,9 @@ export class MovingLayer {
     for (const bird of this.birds.list) {
       const trail = bird.trail, points = trail.length / 2;
       if (points < 3 || bird.state === "gone" || this.many && bird.state === "idle") continue;
-      for (let part = 0; part < 3; part++) {
-        parts.list(`${bird.look.hue}|${part}`).push(trail, Math.floor((points - 1) * part / 3), Math.floor((points - 1) * (part + 1) / 3));
+      const cuts = this.many ? 2 : 3;
+      for (let part = 0; part < cuts; part++) {
+        parts.list(`${bird.look.hue}|${part + 3 - cuts}`).push(trail, Math.floor((points - 1) * part / cuts), Math.floor((points - 1) * (part + 1) / cuts));
       }
     }
     parts.each((list, hue, part) => {

@@ -21,7 +21,7 @@ export const HUD_S = 0.2;
 export class Player {
   constructor(mode, options) {
     this.mode = mode;
-    this.playing = options.autoplay !== false;
+    this.playing = mode === "live" || options.autoplay !== false;
     this.following = mode === "live";
     this.speed = options.speed || 1;
     this.connection = mode === "live" ? "live" : "";
@@ -40,6 +40,7 @@ export class Player {
     this.aliases.given.clear();
     this.t = this.clock = this.nowAt = 0;
     this.totals = null;
+    this.arranged = 0;
     this.rewind();
   }
 
@@ -83,6 +84,12 @@ export class Player {
       if (light) lights.push(light);
     }
     if (this.dial.learn(lights, false)) this.still.dirty = true;
+    const { head } = this.reel, step = head.ended ? Infinity : head.phases.length;
+    if (step !== this.arranged) { // between two phases, things may move
+      this.arranged = step;
+      this.dial.arrangeAll(step === Infinity);
+      this.still.dirty = true;
+    }
     this.nowAt = Math.max(this.nowAt, this.reel.end);
     this.totals = null;
     this.urgent = true;
@@ -92,7 +99,7 @@ export class Player {
   load(records) {
     this.empty();
     this.reel.add(records, (_, record) => this.streams.note(record, this.reel.head));
-    this.dial.learn(this.reel.head.lights.values(), this.mode !== "live");
+    this.dial.learn(this.reel.head.lights.values(), true);
     this.nowAt = this.reel.end;
     this.totals = null;
     this.changed();

@@ -27,7 +27,7 @@ export class Tables {
     const agents = birds.list.filter((bird) => keep("agent", bird.name)), shown = agents.slice(0, SHOWN);
     this.fill(this.agents, "agent", shown, agents.length, (bird) => [bird.name, [
       bird.alias, bird.agent.role || "\u2013", bird.state === "idle" ? "rests" : bird.state === "gone" ? "left" : doing(bird, dial), bird.agent.reads, bird.agent.writes,
-      bird.agent.reuses, bird.agent.asked, bird.agent.wait_ms ? lasted(bird.agent.wait_ms) : "", counted(bird.agent.saved[2] + bird.agent.saved[3]), bird.agent.errors]]);
+      bird.agent.reuses, bird.agent.asked, bird.agent.wait_ms ? lasted(bird.agent.wait_ms) : "", counted(bird.agent.saved[2] + bird.agent.saved[3]).replace(/^0$/, ""), bird.agent.errors]]);
     const lights = [...fold.lights.values()].filter((light) => keep("object", light.id))
       .sort((one, other) => other.reuses - one.reuses || other.reads - one.reads);
     this.fill(this.objects, "object", lights.slice(0, SHOWN), lights.length, (light) => [light.id, [

@@ -140,7 +140,8 @@ export class Timeline {
       pen.fillStyle = colour;
       pen.fillRect(left, 0, wide, 2);
       pen.font = `600 10px ${STREAM_FONT}`;
-      if (wide > pen.measureText(clip(name, 16)).width + 12) pen.fillText(clip(name, 16), left + 5, 9);
+      const long = pen.measureText(clip(name, 16)).width, corner = agents > STREAM_ROWS ? 78 : 0; // where the scale stands
+      if (wide > long + 12 && left + long + 10 < width - corner) pen.fillText(clip(name, 16), left + 5, 9);
     }
     if (agents && agents <= STREAM_ROWS) this.rows(pen, streams, palette, end, brief, X, gutter);
     else if (agents) this.stack(pen, streams, palette, end, brief, X, gutter);

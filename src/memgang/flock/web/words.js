@@ -59,8 +59,8 @@ export class Words {
       let waiting = 0;
       for (const bird of birds) if (bird.state === "wait" && waiting < (dial.width > 900 ? 10 : 5) && this.birdTag(bird, reach + 5, false)) waiting++;
     }
-    let floats = this.some ? 3 : 24;
-    for (const float of this.effects.floats) {
+    let floats = this.some ? 3 : 6;
+    for (const float of this.effects.floats.toReversed()) {
       const part = (this.time - float.time) / LASTS.float;
       if (part < 0 || part > 1 || floats-- <= 0) continue;
       const [x, y] = view.toScreen(float.spot.x, float.spot.y);

@@ -1,1 +1,0 @@
-"""Pages: each a module with ``page(view)``, which draws what it is given."""
