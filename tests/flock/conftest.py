@@ -39,10 +39,11 @@ class Page:
         self._run, self._page, self.home = run, page, home
         self.errors: list[str] = []
         self.requests: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("dialog", lambda dialog: self.errors.append("a dialog"))
+        # In the browser's thread too: after an asynchronous test this one has no event loop, and cannot be given a listener's.
+        run(page.on, "pageerror", lambda error: self.errors.append(str(error)))
+        run(page.on, "console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        run(page.on, "request", lambda request: self.requests.append(request.url))
+        run(page.on, "dialog", lambda dialog: self.errors.append("a dialog"))
 
     def js(self, expression: str, value: Any = None) -> Any:
         """What an expression, or a function of ``value``, comes to in the page."""

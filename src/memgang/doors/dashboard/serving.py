@@ -43,6 +43,7 @@ THEME = {
     "light.primaryColor": "#1479c4",
 }
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where the dashboard listens, and who may come in.
