@@ -7,6 +7,7 @@ is left for the names of the rings.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import re
@@ -20,6 +21,7 @@ from memgang.flock.records import RINGS
 
 TURN = math.pi * 2
 ONE_ROW, ROWS_MAX, GAP_PX = 120, 14, 76
+EVEN_UNTIL = 8  # with fewer parts the document is taken as even
 
 
 @functools.cache
@@ -69,6 +71,7 @@ class Dial:
     height: float
     left: float = 0.0
     spots: dict[str, Spot] = field(default_factory=dict)
+    sources: list[float] = field(default_factory=list)  # places of the source's parts, sorted
 
     def __post_init__(self) -> None:
         roomy = self.width > 620
@@ -97,8 +100,45 @@ class Dial:
         for index, light in enumerate(lights):
             spot = self.spots[light.id] = Spot(light, index)
             by_ring[light.ring if light.ring in RINGS else "map"].append(spot)
+        self.sources = sorted(spot.light.pos for spot in by_ring["src"] if spot.light.pos is not None)
         for ring, spots in by_ring.items():
-            self._place(ring, spots, _arranged(spots))
+            if spots:
+                self._place(ring, spots, self._arranged(spots))
+
+    def share(self, pos: float) -> float:
+        """A place in the document as its share of the way round: where parts of the source are close together there is more room, on
+        all rings alike, so that a result stands straight inside what it was made from."""
+        count = len(self.sources)
+        if count < EVEN_UNTIL:
+            return max(0.0, min(1.0, pos))
+        low, last = bisect.bisect_left(self.sources, pos), bisect.bisect_right(self.sources, pos)
+        if last > low:
+            return (low + last) / 2 / count
+        before, after = self.sources[low - 1] if low else 0.0, self.sources[low] if low < count else 1.0
+        return (low - 0.5 + ((pos - before) / (after - before) if after > before else 0.5)) / count
+
+    def _arranged(self, spots: Sequence[Spot]) -> int:
+        """Give each its slot, as near to its place in the document as the others let it; those without one take what is left, by
+        order. The number of slots: so many that where they stand closest each still finds one near its own."""
+        known = sorted((s for s in spots if s.light.pos is not None), key=lambda s: (s.light.pos, s.index))
+        wanted = [max(0.0, min(0.9999, self.share(s.light.pos))) for s in known if s.light.pos is not None]
+        parts = [0] * 12
+        for share in wanted:
+            parts[math.floor(share * 12)] += 1
+        places = max(8, len(spots), math.ceil(min(len(spots) * 2.2, max(parts) * 12)))
+        taken = [False] * places
+        last = -1
+        for spot, share in zip(known, wanted, strict=True):
+            last = spot.slot = max(last + 1, math.floor(share * places))
+        limit = places
+        for spot in reversed(known):
+            limit = spot.slot = min(spot.slot, limit - 1)
+            taken[limit] = True
+        others = [spot for spot in spots if spot.light.pos is None]
+        free = [slot for slot in range(places) if not taken[slot]]
+        for place, spot in enumerate(others):
+            spot.slot = free[min(len(free) - 1, math.floor((place + 0.5) * len(free) / len(others)))]
+        return places
 
     def _place(self, ring: str, spots: Sequence[Spot], places: int) -> None:
         inner, outer = bands()[ring]
@@ -115,24 +155,3 @@ class Dial:
             column, row = divmod(spot.slot, rows)
             radius = middle if rows == 1 else outer + (inner - outer) * row / (rows - 1)
             spot.x, spot.y = self.point(self.angle_at((column + 0.5) / columns, middle), radius)
-
-
-def _arranged(spots: Sequence[Spot]) -> int:
-    """Give each its slot, as near to its place in the document as the others let it; those without one take what is left, by order.
-    The number of slots."""
-    places = max(8, len(spots))
-    taken = [False] * places
-    known = sorted((s for s in spots if s.light.pos is not None), key=lambda s: (s.light.pos, s.index))
-    last = -1
-    for spot in known:
-        assert spot.light.pos is not None
-        last = spot.slot = max(last + 1, min(places - 1, math.floor(spot.light.pos * places)))
-    limit = places
-    for spot in reversed(known):
-        limit = spot.slot = min(spot.slot, limit - 1)
-        taken[limit] = True
-    others = [spot for spot in spots if spot.light.pos is None]
-    free = [slot for slot in range(places) if not taken[slot]]
-    for place, spot in enumerate(others):
-        spot.slot = free[min(len(free) - 1, math.floor((place + 0.5) * len(free) / len(others)))]
-    return places

@@ -1,8 +1,7 @@
 // Drawing many things with few calls: what has the same look is put into one path.
 
+import { TURN } from "./layout.js";
 import { tint } from "./palette.js";
-
-const ROUND = Math.PI * 2;
 
 // Numbers gathered under a key, e.g. "gold|3" -> [x, y, r, x, y, r, ...].
 export class Batches {
@@ -37,7 +36,7 @@ export function circles(pen, list, square = false) {
     if (square) pen.rect(x - r, y - r, 2 * r, 2 * r);
     else {
       pen.moveTo(x + r, y);
-      pen.arc(x, y, r, 0, ROUND);
+      pen.arc(x, y, r, 0, TURN);
     }
   }
 }

@@ -2,9 +2,8 @@
 // stepped by the viewer's time: a moment that is sought twice is the same picture twice.
 
 import { chanceOf, idleLook, lookOf } from "./roles.js";
-import { BANDS } from "./layout.js";
+import { BANDS, TURN } from "./layout.js";
 
-const TURN = Math.PI * 2;
 // What is done in an instant is shown so long, in ms of the viewer's time; then the agent is at rest.
 const SHOWN_MS = { read: 1500, write: 1300, reuse: 1900, error: 2400 };
 const TRAIL = 14;
@@ -25,6 +24,8 @@ class Bird {
     this.slot = 0; // where its label stands
     this.spot = null; // the object it is at
     this.leader = null; // the bird it waits for
+    this.rank = 0; // which it is of those round the same thing
+    this.company = 1;
   }
 }
 
@@ -67,10 +68,14 @@ export class Birds {
 
   // What each does at `t`. `pace`: ms of the run in a ms of the viewer's.
   observe(fold, t, pace) {
+    const busy = new Set();
+    for (const flight of fold.flights.values()) busy.add(flight.agent);
+    const round = new Map();
     for (const bird of this.list) {
       const agent = bird.agent;
       let state = agent.state;
       if (state in SHOWN_MS && t - agent.at > SHOWN_MS[state] * pace) state = "idle";
+      if (state === "idle" && busy.has(agent.name)) state = "work"; // its last line ended one call; another goes on
       bird.state = state;
       bird.look = state === "idle" ? idleLook() : lookOf(agent.role);
       bird.spot = state === "idle" || state === "gone" || !agent.obj ? null : this.dial.spots.get(agent.obj) ?? null;
@@ -81,6 +86,16 @@ export class Birds {
         // Two that wait for each other would chase each other off the picture.
         if (leader && leader.agent.state !== "wait") bird.leader = leader;
       }
+      const at = bird.leader ?? bird.spot;
+      const others = at ? round.get(at) : null;
+      if (others) others.push(bird);
+      else if (at) round.set(at, [bird]);
+    }
+    for (const company of round.values()) {
+      company.forEach((bird, rank) => {
+        bird.rank = rank;
+        bird.company = company.length;
+      });
     }
   }
 
@@ -98,18 +113,22 @@ export class Birds {
   }
 
   aim(bird, time) {
-    const { dial } = this, many = this.list.length > 120;
+    const { dial } = this, count = this.list.length, many = count > 120;
     const at = bird.leader ?? bird.spot;
-    if (!at) {
-      const along = bird.index / Math.max(this.list.length, 1) * TURN * 0.4 + time * 0.35;
-      return dial.point(along, 0.365 + 0.05 * Math.sin(bird.phase + time * 0.7));
+    if (!at) { // round the middle, but not across the names of the rings
+      const wide = Math.min(0.86, 0.22 + count / 500), along = (bird.index / Math.max(count, 1) * wide + time * 0.03) % 1;
+      return dial.point(dial.angleAt(0.05 + along * 0.9, 0.36), 0.365 + 0.05 * Math.sin(bird.phase + time * 0.7));
     }
     const thinks = bird.state === "think" || bird.state === "work", waits = bird.state === "wait";
-    let radius = (thinks ? 26 : waits ? 34 : 16) - (many ? 6 : 0);
-    if (bird.spot && !bird.leader && bird.spot.ring === "ans") radius = dial.centre * 1.5 + (bird.index % 3) * (this.list.length > 12 ? 16 : 9);
-    const along = bird.phase + time * (waits ? 1.7 : 2.3) * bird.spin;
+    // Those at one thing fly round it in circles, evenly.
+    const each = many ? 12 : 7, shell = Math.floor(bird.rank / each), inShell = Math.min(each, bird.company - shell * each);
+    let radius = (many ? 11 : count > 24 ? 17 : 22) + (waits ? 10 : 0) + (many ? 11 : count > 24 ? 17 : 30) * shell;
+    if (inShell > 3) radius += (inShell - 3) * (many ? 0.6 : count > 24 ? 2 : 4.5);
+    if (bird.spot && !bird.leader && bird.spot.ring === "ans") radius += dial.centre * 1.2;
+    const turn = TURN * (bird.rank % each) / inShell, first = bird.company > 1 ? shell : bird.phase;
+    const along = first + turn + time * (waits ? 1.2 : 1.7) * (shell % 2 ? -1 : 1) * (bird.company > 1 ? 1 : bird.spin);
     // From the inside, so that birds do not hide what they are at.
-    const inwards = bird.leader ? 0 : thinks ? 0.1 : 0.03;
+    const inwards = bird.leader ? 0 : thinks ? 0.08 : 0.02;
     return [at.x + (dial.cx - at.x) * inwards + Math.cos(along) * radius, at.y + (dial.cy - at.y) * inwards + Math.sin(along) * radius];
   }
 
@@ -182,7 +201,7 @@ export class Birds {
       bird.heading += bird.turn * Math.min(1, dt * 9);
       if (!reduced && count <= 500) {
         bird.trail.push(bird.x, bird.y);
-        if (bird.trail.length > TRAIL * 2) bird.trail.splice(0, 2);
+        if (bird.trail.length > (many ? TRAIL : TRAIL * 2)) bird.trail.splice(0, 2);
       }
     }
   }

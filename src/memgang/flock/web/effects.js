@@ -4,7 +4,7 @@ import { tokensOf } from "./story.js";
 import { counted } from "./naming.js";
 import { chanceOf, lookOf } from "./roles.js";
 
-const ARCS_MAX = 320, ARCS_FEW = 170;
+const ARCS_MAX = 320, ARCS_FEW = 140;
 export const LASTS = { read: 1.0, write: 1.1, gold: 1.6, bloom: 0.9, float: 1.5 };
 
 export class Effects {
@@ -62,15 +62,17 @@ export class Effects {
     this.blooms.push({ at, hue, time });
   }
 
-  // Forgets what is over. Objects that have cooled are given to `cooled`, to be drawn where things stand still.
-  sweep(time, cooled) {
+  // Forgets what is over, and returns the objects that have cooled: they are to be drawn where things stand still.
+  sweep(time) {
+    const cooled = [];
     this.arcs = this.arcs.filter((arc) => time - arc.time < LASTS[arc.kind]);
     this.blooms = this.blooms.filter((bloom) => time - bloom.time < LASTS.bloom);
     this.floats = this.floats.filter((float) => time - float.time < LASTS.float);
     for (const [spot, at] of this.hot) {
       if (time - at < 1.3) continue;
       this.hot.delete(spot);
-      cooled(spot);
+      cooled.push(spot.id);
     }
+    return cooled;
   }
 }

@@ -43,7 +43,7 @@ export function furnish(root) {
   const bottom = part("bottom", make("footer", { class: "mg-bottom" },
     make("div", { class: "mg-controls" }, button("play", "", "Play or pause"),
       part("speed", make("select", { class: "mg-speed", "aria-label": "Speed" }, ...[0.25, 0.5, 1, 2, 4, 8].map((x) => make("option", { value: x }, x + "\u00d7")))),
-      button("now-live", "Live", "Back to what happens now"), part("clock", make("span", { class: "mg-clock" }))),
+      button("now-live", "Live", "Back to what happens now"), part("clock", make("span", { class: "mg-clock" })), part("sizes", make("span", { class: "mg-sizes" }))),
     part("key", make("div", { class: "mg-key", ...HIDDEN })), slider));
 
   const heard = part("heard", make("div", { class: "mg-heard", role: "status", "aria-live": "polite" }));

@@ -2,7 +2,6 @@
 
 const FAR = 4; // px a press may move and still be a click
 
-// `flock` has: seekShare, seekBy, toggle, view, moved, point(x, y) -> {kind, id} or null, pick, hover, clear, home, parts, turnTable.
 // Returns a function that lets go of everything.
 export function takeHands(parts, flock) {
   const { el, stage, slider, search } = parts, undo = [];
@@ -28,7 +27,7 @@ export function takeHands(parts, flock) {
   listen(stage, "pointermove", (event) => {
     const [x, y] = within(stage, event), before = fingers.get(event.pointerId);
     if (!before) {
-      if (onPicture(event)) flock.hover(x, y);
+      if (onPicture(event)) flock.looking.hover(x, y);
       return;
     }
     fingers.set(event.pointerId, [x, y]);
@@ -45,11 +44,11 @@ export function takeHands(parts, flock) {
   });
   const lift = (event) => {
     if (!fingers.delete(event.pointerId) || event.type !== "pointerup" || travelled > FAR) return;
-    flock.pick(...within(stage, event));
+    flock.looking.pick(...within(stage, event));
   };
   listen(window, "pointerup", lift);
   listen(window, "pointercancel", lift);
-  listen(stage, "pointerleave", () => flock.hover(-1e4, -1e4));
+  listen(stage, "pointerleave", () => flock.looking.hover(-1e4, -1e4));
   listen(stage, "wheel", (event) => {
     if (!onPicture(event)) return;
     // Where the page itself can be scrolled the wheel is the page's, but for a pinch.
@@ -70,7 +69,7 @@ export function takeHands(parts, flock) {
   };
   listen(parts.closer, "click", closer(1.5));
   listen(parts.farther, "click", closer(1 / 1.5));
-  listen(parts.whole, "click", () => flock.home());
+  listen(parts.whole, "click", () => flock.looking.home());
 
   // ── the moment ──
   let dragging = null;
@@ -93,12 +92,12 @@ export function takeHands(parts, flock) {
   listen(parts.speed, "change", () => flock.setSpeed(Number(parts.speed.value)));
 
   // ── search, tables ──
-  listen(search, "input", () => flock.search(search.value));
+  listen(search, "input", () => flock.looking.search(search.value));
   listen(search, "keydown", (event) => {
-    if (event.key === "Enter") flock.next();
+    if (event.key === "Enter") flock.looking.next();
     if (event.key === "Escape") {
       search.value = "";
-      flock.search("");
+      flock.looking.search("");
       stage.focus();
     }
     event.stopPropagation();
@@ -113,14 +112,14 @@ export function takeHands(parts, flock) {
     if (tag === "INPUT" || tag === "SELECT" || tag === "TEXTAREA" || at.isContentEditable) return;
     const pressable = tag === "BUTTON" || tag === "A", inTable = parts.table.contains(at);
     if (event.key === "/") search.focus();
-    else if (event.key === "Escape") flock.clear();
+    else if (event.key === "Escape") flock.looking.clear();
     else if (event.key === " " && !pressable && !inTable) flock.toggle();
     else if (event.key in steps && !inTable) flock.seekBy(steps[event.key]);
     else if (event.key === "Home" && !inTable) flock.seekShare(0);
     else if (event.key === "End" && !inTable) flock.seekShare(1);
     else if (event.key === "+" || event.key === "=") closer(1.5)();
     else if (event.key === "-") closer(1 / 1.5)();
-    else if (event.key === "0") flock.home();
+    else if (event.key === "0") flock.looking.home();
     else return;
     event.preventDefault();
   };

@@ -4,7 +4,7 @@ import { make, rowsOf, safeAddress, say, show } from "./dom.js";
 import { counted, dollars, lasted, moment, clip } from "./naming.js";
 import { lookOf, phaseOf, phasesToCome } from "./roles.js";
 import { lately, mostReused, savedShare, tokensOf, waitingOf } from "./story.js";
-import { doing } from "./moving.js";
+import { doing } from "./words.js";
 
 const FIGURE_NAMES = ["calls", "tokens", "cost", "time"];
 
@@ -19,6 +19,7 @@ export class Hud {
       this.figures[name] = [value, text];
     }
     this.heard = { phases: 0, errors: 0, ended: "" };
+    this.high = 0;
   }
 
   // `now`: header, fold, head, records, place, t, end, mode, following, playing, connection, whole, slowed, birds, quiet
@@ -35,24 +36,32 @@ export class Hud {
     else this.heard = { phases: now.fold.phases.length, errors: now.fold.counts.failed + now.fold.counts.refused, ended: now.fold.ended };
   }
 
+  // After the page has changed its size.
+  measure() {
+    this.high = this.parts.side.clientHeight;
+  }
+
   // How many rows each list may have: rows are left out, never cut in half.
   room() {
-    const high = this.parts.side.clientHeight, left = high - 214, narrow = this.parts.el.classList.contains("narrow");
+    const left = this.high - 214, narrow = this.parts.el.classList.contains("narrow");
     if (narrow) return { hot: 3, wait: 2, agents: 0, now: 0 };
-    const room = { hot: 0, wait: 0, agents: 0, now: 0 };
-    let used = 0;
-    const take = (name, head, row, least, most) => {
-      if (used + head + row * least > left) return;
-      used += head;
-      while (room[name] < most && used + row <= left) {
+    // [title and gap, px of a row, at least, at most]; first what each needs, in order of importance, then what is left over.
+    const lists = { hot: [36, 25, 2, 5], wait: [36, 19, 1, 3], agents: [36, 20, 3, 10], now: [36, 21, 2, 7] }, room = { hot: 0, wait: 0, agents: 0, now: 0 };
+    let free = left;
+    for (const [name, [title, row, least]] of Object.entries(lists)) {
+      if (title + row * least > free) continue;
+      room[name] = least;
+      free -= title + row * least;
+    }
+    for (let grown = true; grown;) {
+      grown = false;
+      for (const [name, [, row, , most]] of Object.entries(lists)) {
+        if (!room[name] || room[name] >= most || row > free) continue;
         room[name]++;
-        used += row;
+        free -= row;
+        grown = true;
       }
-    };
-    take("hot", 36, 25, 2, 5);
-    take("wait", 36, 19, 1, 3);
-    take("agents", 36, 20, 2, left > 460 ? 9 : 5);
-    take("now", 36, 21, 1, 6);
+    }
     return room;
   }
 
@@ -62,7 +71,7 @@ export class Hud {
     parts.title.title = clip(header.title || fold.title || header.run || "", 300);
     const over = fold.ended || (header.state && header.state !== "running" && !following ? header.state : "");
     const badge = mode !== "live" ? "replay" : connection === "lost" ? "connection lost" : connection === "refused" ? "refused"
-      : fold.ended ? ({ done: "finished", failed: "failed", stopped: "stopped" })[fold.ended] ?? "finished" : !following ? "looking back" : "live";
+      : connection === "empty" ? "no run" : connection === "ended" && !fold.ended ? header.state || "finished" : fold.ended ? (fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished") : !following ? "looking back" : "live";
     say(parts.badgeText, badge);
     parts.badge.className = "mg-badge" + (badge === "live" ? " on" : badge === "failed" || badge === "connection lost" || badge === "refused" ? " bad" : "");
     const chips = [header.synthetic && "synthetic", header.masked && "names hidden", fold.counts.aggregated && "aggregated"].filter(Boolean);
@@ -133,7 +142,7 @@ export class Hud {
   }
 
   hot(fold, most) {
-    const { parts } = this, top = mostReused(fold, 5).slice(0, most), first = top[0]?.reuses ?? 1;
+    const { parts } = this, top = mostReused(fold, 5).slice(0, most), first = Math.max(1, ...top.map((light) => light.reuses));
     show(parts.hotBox, most > 0);
     const rows = rowsOf(parts.hot, Math.max(top.length, 1), () => make("div", {}, this.name("object"), make("em"), make("u", { "aria-hidden": "true" })));
     if (!top.length) {
@@ -173,10 +182,11 @@ export class Hud {
 
   agents({ birds }, most) {
     const { parts } = this, all = birds.list.filter((bird) => bird.state !== "gone"), few = all.length <= most;
-    show(parts.agentsBox, most > 0);
+    show(parts.agentsBox, most > 0 && all.length > 0);
     const rank = (bird) => bird.agent.saved[2] + bird.agent.saved[3];
-    const list = few ? all : all.slice().sort((one, other) => rank(other) - rank(one) || one.index - other.index).slice(0, most);
-    say(parts.agentsHead, few ? "Agents" : `Top savers of ${all.length} agents`);
+    const rests = (bird) => bird.state === "idle" ? 1 : 0;
+    const list = few ? all : all.slice().sort((one, other) => rank(other) - rank(one) || rests(one) - rests(other) || one.index - other.index).slice(0, most);
+    say(parts.agentsHead, few ? "Agents" : `${list.some(rank) ? "Top savers of" : "Some of"} ${all.length} agents`);
     const rows = rowsOf(parts.agents, list.length, () => make("div", {}, make("i", { "aria-hidden": "true" }), this.name("agent"), make("span"), make("em")));
     list.forEach((bird, i) => {
       const [dot, name, does, saved] = rows[i].children;
@@ -189,7 +199,7 @@ export class Hud {
 
   now({ records, place }, most) {
     const { parts } = this, list = most ? lately(records, place, most) : [];
-    show(parts.nowBox, most > 0);
+    show(parts.nowBox, list.length > 0);
     const rows = rowsOf(parts.now, list.length, () => make("div", {}, make("b"), " ", make("span")));
     list.forEach((record, i) => {
       const [who, what] = rows[i].children, [text, hue] = this.sentence(record);
@@ -223,7 +233,8 @@ export class Hud {
     show(parts.speed, !live);
     show(parts["now-live"], mode === "live" && !following);
     const clock = live && connection === "live" && !fold.ended ? moment(t, Math.max(end, 10_000)) : `${moment(t, end)} / ${moment(end, end)}`;
-    say(parts.clock, `${clock}${slowed ? ` \u00b7 ${slowed}` : ""} \u00b7 ${counted(birds.list.length)} agents \u00b7 ${fold.lights.size.toLocaleString("en")} objects \u00b7 ${fold.counts.events.toLocaleString("en")} events`);
+    say(parts.clock, clock);
+    say(parts.sizes, `${slowed ? `${slowed} \u00b7 ` : ""}${counted(birds.list.length)} agents \u00b7 ${fold.lights.size.toLocaleString("en")} objects \u00b7 ${fold.counts.events.toLocaleString("en")} events`);
     const { slider } = parts, phase = fold.phases.at(-1)?.[0] ?? "";
     slider.setAttribute("aria-valuemax", String(Math.round(end)));
     slider.setAttribute("aria-valuenow", String(Math.round(t)));

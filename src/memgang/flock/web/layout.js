@@ -5,7 +5,7 @@
 import { RINGS } from "./fold.js";
 import { nounOf } from "./naming.js";
 
-const TURN = Math.PI * 2;
+export const TURN = Math.PI * 2;
 export const BANDS = { src: [0.93, 1.06], map: [0.71, 0.8], fact: [0.56, 0.63], part: [0.42, 0.48], red: [0.26, 0.31], ans: [0, 0] };
 export const RING_NAMES = { src: "source parts", map: "model answers", fact: "facts", part: "partitions", red: "summaries", ans: "report" };
 const ONE_ROW = 120, ROWS_MAX = 14, GAP_PX = 76;
@@ -35,6 +35,25 @@ export class Dial {
     this.spots = new Map();
     this.rings = Object.fromEntries(RINGS.map((ring) => [ring, { spots: [], places: 0, taken: null, rows: 1 }]));
     this.numbers = new Map();
+    this.sources = []; // places of the source parts, sorted
+  }
+
+  // A place in the document -> its share of the way round. Where parts of the source are close together there is more room, on
+  // all rings alike: so a result stands straight inside what it was made from.
+  share(pos) {
+    const { sources } = this;
+    if (sources.length < 8) return Math.max(0, Math.min(1, pos));
+    let low = 0, high = sources.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (sources[middle] < pos) low = middle + 1;
+      else high = middle;
+    }
+    let last = low;
+    while (last < sources.length && sources[last] === pos) last++;
+    if (last > low) return (low + last) / 2 / sources.length;
+    const before = low ? sources[low - 1] : 0, after = low < sources.length ? sources[low] : 1;
+    return (low - 0.5 + (after > before ? (pos - before) / (after - before) : 0.5)) / sources.length;
   }
 
   // `left`: px at the left that something else covers.
@@ -70,7 +89,7 @@ export class Dial {
     const crowded = new Set();
     for (const light of lights) {
       let spot = this.spots.get(light.id);
-      const ring = light.ring in BANDS ? light.ring : "map";
+      const ring = Object.hasOwn(BANDS, light.ring) ? light.ring : "map";
       if (!spot) {
         spot = new Spot(light.id, ring, this.spots.size);
         this.spots.set(light.id, spot);
@@ -90,11 +109,25 @@ export class Dial {
       if (exact || there.spots.length > there.places || !this.squeeze(there, spot)) crowded.add(ring);
       else this.place(spot);
     }
+    if (exact && crowded.has("src")) {
+      this.arrangeAll(true);
+      return true;
+    }
     for (const ring of crowded) {
       this.arrange(this.rings[ring], exact);
       this.placeRing(ring);
     }
     return crowded.size > 0;
+  }
+
+  // Gives all places anew, by what is known of the document by now: at the beginning of a phase, and at the end.
+  arrangeAll(exact) {
+    this.sources = this.rings.src.spots.filter((spot) => spot.pos !== null).map((spot) => spot.pos).sort((one, other) => one - other);
+    for (const ring of RINGS) {
+      if (!this.rings[ring].spots.length) continue;
+      this.arrange(this.rings[ring], exact);
+      this.placeRing(ring);
+    }
   }
 
   call(spot, light) {
@@ -110,7 +143,7 @@ export class Dial {
   squeeze(there, spot) {
     const { places, taken } = there;
     if (!taken) return false;
-    const want = Math.min(places - 1, Math.floor((spot.pos ?? (there.spots.length - 0.5) / places) * places));
+    const want = Math.min(places - 1, Math.floor((spot.pos === null ? (there.spots.length - 0.5) / places : this.share(spot.pos)) * places));
     for (let away = 0; away < places; away++) {
       for (const slot of away ? [want + away, want - away] : [want]) {
         if (slot >= 0 && slot < places && !taken[slot]) {
@@ -126,15 +159,19 @@ export class Dial {
   // Gives all places of a ring anew: those with a place in the document in that order, each as near to it as the others let it;
   // those without one, by order, in what is left.
   arrange(there, exact) {
-    const count = there.spots.length;
-    let places = Math.max(8, count);
+    const count = there.spots.length, wanted = new Map();
+    const known = there.spots.filter((spot) => spot.pos !== null).sort((one, other) => one.pos - other.pos || one.index - other.index);
+    for (const spot of known) wanted.set(spot, Math.max(0, Math.min(0.9999, this.share(spot.pos))));
+    // So many places that where they stand closest each still finds one near its own.
+    const parts = new Array(12).fill(0);
+    for (const share of wanted.values()) parts[Math.floor(share * 12)]++;
+    let places = Math.max(8, count, Math.ceil(Math.min(count * 2.2, Math.max(...parts) * 12)));
     if (!exact) for (places = 16; places < count; places = Math.ceil(places * 1.6)); // reserve: not every new one may move the others
     there.places = places;
     const taken = there.taken = new Uint8Array(places);
-    const known = there.spots.filter((spot) => spot.pos !== null).sort((one, other) => one.pos - other.pos || one.index - other.index);
     let last = -1;
     for (const spot of known) {
-      last = Math.max(last + 1, Math.min(places - 1, Math.floor(spot.pos * places)));
+      last = Math.max(last + 1, Math.floor(wanted.get(spot) * places));
       spot.slot = last;
     }
     let limit = places;

@@ -6,8 +6,8 @@
 const FIRST_MS = 500, LAST_MS = 8000;
 const DENIED = 4401;
 // Closed by the server for good: trying again would be refused again.
-const REFUSALS = { [DENIED]: "this page may not look any more: load it again", 4403: "this page was opened from another site" };
-const EMPTY = { 4404: "there is no such run (any more)" };
+const REFUSALS = { [DENIED]: "This page may not look any more: load it again.", 4403: "This page was opened from another site." };
+const EMPTY = { 4404: "There is no such run (any more)." };
 
 // `url`: with run and token, as seen from this page. `onHeader(header, upto)`: there are `upto` records now. `onRecords(records, next)`.
 // `onReset()`: what was shown is void, the same ids will come with other records. `onStatus({connection, text})`: live, lost, ended,

@@ -1,39 +1,23 @@
-// The layer that moves, drawn anew each frame: what is hot, arcs, blooms, the birds, and over them all words.
+// The layer that moves, drawn anew each frame: what is hot, arcs, blooms, the birds. Words go over it: `words.js`.
 // Budget: the governor takes arcs, then trails, away where frames come late.
 
-import { RINGS } from "./fold.js";
 import { Batches, Glows, circles } from "./batches.js";
 import { LASTS } from "./effects.js";
-import { TYPE, Labels } from "./labels.js";
-import { BANDS, RING_NAMES } from "./layout.js";
-import { clip, counted } from "./naming.js";
+import { BANDS, TURN } from "./layout.js";
 import { tint } from "./palette.js";
 import { birdPath, birdSize } from "./wings.js";
 
-const CIRCLE = Math.PI * 2;
-const VERBS = { read: "reads", reuse: "reuses", think: "thinks", work: "works", write: "writes", wait: "waits for", error: "failed", idle: "rests", gone: "left" };
 const BRIGHT = new Set(["think", "reuse"]);
-
-export function doing(bird, dial) {
-  if (bird.state === "wait") return `waits for ${bird.leader ? bird.leader.alias : "another"}`;
-  if (bird.state === "idle" || bird.state === "gone") return "";
-  const verb = VERBS[bird.state] ?? bird.state;
-  const spot = bird.agent.obj ? dial.spots.get(bird.agent.obj) : null;
-  if (!spot || bird.state === "error") return verb;
-  return bird.state === "think" || bird.state === "work" ? `${verb} on ${spot.name}` : `${verb} ${spot.name}`;
-}
 
 export class MovingLayer {
   constructor(canvas, dial, still, birds, effects) {
     this.canvas = canvas;
     this.pen = canvas.getContext("2d");
     Object.assign(this, { dial, still, birds, effects });
-    this.labels = new Labels(this.pen);
     this.glows = new Glows();
-    this.slots = new Map(); // id of an object -> where its label stands
   }
 
-  // `scene`: fold, palette, view, ratio, time, t, reduced, level, phase, progress, whole, top, picked, lineage, found, covered
+  // `scene`: what `Flock.drawNow` gives.
   draw(scene) {
     const { pen } = this, { view, ratio } = scene;
     Object.assign(this, scene);
@@ -46,7 +30,6 @@ export class MovingLayer {
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     pen.setTransform(ratio * view.k, 0, 0, ratio * view.k, ratio * view.x, ratio * view.y);
     pen.lineCap = "round";
-    this.activeRing();
     this.halos();
     this.threadsOfPicked();
     this.hotObjects();
@@ -57,23 +40,9 @@ export class MovingLayer {
     this.centre();
     this.flyers();
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.write();
   }
 
   // ── objects ─────────────────────────────────────────────────────────────────────────────────
-
-  activeRing() {
-    const { pen, dial, palette, phase } = this;
-    for (const ring of phase.rings) {
-      if (ring === "ans") continue;
-      const [inner, outer] = BANDS[ring], middle = (inner + outer) / 2, gap = dial.gap(middle);
-      pen.beginPath();
-      pen.ellipse(dial.cx, dial.cy, dial.rx * middle, dial.ry * middle, 0, Math.PI / 2 + gap, Math.PI / 2 - gap + CIRCLE);
-      pen.strokeStyle = tint(palette[phase.hue], 0.55);
-      pen.lineWidth = 1.4 * this.zoom;
-      pen.stroke();
-    }
-  }
 
   halos() {
     const { pen, palette, dial, still } = this;
@@ -81,9 +50,12 @@ export class MovingLayer {
     for (const light of this.top) {
       const spot = dial.spots.get(light.id);
       if (!spot || spot.ring === "ans") continue;
-      const reach = Math.min(this.many ? 46 : 52, Math.max(spot.room * 1.6, 16));
-      this.glows.stamp(pen, palette.gold, palette.glow, spot.x, spot.y, (7 + reach * still.heat(light)) * this.zoom);
+      // What spared no model call, such as a document read once for all, glows less; where they stand close, lights add up.
+      const reach = light.saved[1] ? Math.min(this.many ? 46 : 52, Math.max(spot.room * 1.7, 9)) : 9;
+      pen.globalAlpha = Math.min(1, Math.max(0.3, spot.room / 18));
+      this.glows.stamp(pen, palette.gold, palette.glow, spot.x, spot.y, (6 + reach * still.heat(light)) * this.zoom);
     }
+    pen.globalAlpha = 1;
     pen.globalCompositeOperation = "source-over";
   }
 
@@ -91,16 +63,17 @@ export class MovingLayer {
     const { pen, palette, fold, effects, still, time } = this;
     const dots = new Batches();
     let glows = this.many || this.level > 1 ? 0 : this.some ? 60 : 200;
+    const crowded = Math.min(1, Math.sqrt(24 / Math.max(1, effects.hot.size)));
     pen.globalCompositeOperation = palette.blend;
     for (const [spot, at] of effects.hot) {
       const light = fold.lights.get(spot.id), fresh = 1 - (time - at) / 1.3;
-      if (!light || fresh <= 0 || spot.ring === "ans") continue;
+      if (!light || spot.ring === "ans") continue;
       const hue = still.hueOf(light, spot);
-      if (glows-- > 0) {
-        pen.globalAlpha = Math.min(1, fresh);
+      if (fresh > 0 && glows-- > 0) {
+        pen.globalAlpha = Math.min(1, fresh) * crowded;
         this.glows.stamp(pen, palette[hue], palette.glow, spot.x, spot.y, (11 + 11 * fresh) * this.zoom);
       }
-      dots.add(hue, spot.x, spot.y, still.radiusOf(light, spot) * this.zoom + (spot.room > 6 ? 1 : 0.4));
+      dots.add(hue, spot.x, spot.y, still.radiusOf(light, spot) * this.zoom + Math.min(1, spot.room * 0.06));
     }
     pen.globalAlpha = 1;
     pen.globalCompositeOperation = "source-over";
@@ -134,8 +107,9 @@ export class MovingLayer {
     for (const bird of this.birds.list) {
       const trail = bird.trail, points = trail.length / 2;
       if (points < 3 || bird.state === "gone" || this.many && bird.state === "idle") continue;
-      for (let part = 0; part < 3; part++) {
-        parts.list(`${bird.look.hue}|${part}`).push(trail, Math.floor((points - 1) * part / 3), Math.floor((points - 1) * (part + 1) / 3));
+      const cuts = this.many ? 2 : 3;
+      for (let part = 0; part < cuts; part++) {
+        parts.list(`${bird.look.hue}|${part + 3 - cuts}`).push(trail, Math.floor((points - 1) * part / cuts), Math.floor((points - 1) * (part + 1) / cuts));
       }
     }
     parts.each((list, hue, part) => {
@@ -221,7 +195,7 @@ export class MovingLayer {
     for (const bird of led) {
       const r = this.size * 1.45;
       pen.moveTo(bird.x + r, bird.y);
-      pen.arc(bird.x, bird.y, r, 0, CIRCLE);
+      pen.arc(bird.x, bird.y, r, 0, TURN);
     }
     pen.stroke();
     pen.setLineDash([]);
@@ -248,7 +222,7 @@ export class MovingLayer {
   centre() {
     const { pen, palette, dial, progress } = this, { cx, cy } = dial, r = dial.centre;
     pen.beginPath();
-    pen.arc(cx, cy, r, 0, CIRCLE);
+    pen.arc(cx, cy, r, 0, TURN);
     pen.fillStyle = tint(palette.ground, 0.86);
     pen.fill();
     const answered = this.answered;
@@ -260,34 +234,15 @@ export class MovingLayer {
     pen.lineWidth = Math.max(3, r * 0.115);
     pen.strokeStyle = tint(palette.dim, 0.24);
     pen.beginPath();
-    pen.arc(cx, cy, r * 0.79, 0, CIRCLE);
+    pen.arc(cx, cy, r * 0.79, 0, TURN);
     pen.stroke();
     const share = this.done ? 1 : progress[0] ?? 0;
     if (share > 0) {
       pen.strokeStyle = palette[this.done ? "reduce" : this.phase.hue];
       pen.beginPath();
-      pen.arc(cx, cy, r * 0.79, -Math.PI / 2, -Math.PI / 2 + CIRCLE * share);
+      pen.arc(cx, cy, r * 0.79, -Math.PI / 2, -Math.PI / 2 + TURN * share);
       pen.stroke();
     }
-  }
-
-  centreWords() {
-    const { pen, palette, dial, progress, view } = this, [x, y] = view.toScreen(dial.cx, dial.cy), r = dial.centre * view.k;
-    this.labels.avoid(x - r, y - r, 2 * r, 2 * r);
-    pen.textAlign = "center";
-    pen.textBaseline = "middle";
-    pen.fillStyle = palette.ink;
-    if (this.answered || this.done) {
-      pen.font = dial.centre < 30 ? TYPE.small : TYPE.ringOn;
-      pen.fillText(this.answered ? "answer" : "done", x, y);
-      return;
-    }
-    pen.font = dial.centre < 30 ? TYPE.ringOn : TYPE.big;
-    pen.fillText(progress[0] === null ? counted(progress[1]) : Math.floor(progress[0] * 100) + "%", x, y - (dial.centre < 30 ? 0 : 5));
-    if (dial.centre < 30) return;
-    pen.font = TYPE.small;
-    pen.fillStyle = palette.mut;
-    pen.fillText(clip(this.phaseName, 9), x, y + 10);
   }
 
   // ── birds ───────────────────────────────────────────────────────────────────────────────────
@@ -342,7 +297,7 @@ export class MovingLayer {
       for (const began of bird.agent.thinking.values()) since = Math.min(since, began);
       pen.strokeStyle = tint(palette[bird.look.hue], 0.9);
       pen.beginPath();
-      pen.arc(bird.x, bird.y, this.size * 1.75 * this.zoom, -Math.PI / 2, -Math.PI / 2 + CIRCLE * Math.min(1, (this.t - since) / usual));
+      pen.arc(bird.x, bird.y, this.size * 1.75 * this.zoom, -Math.PI / 2, -Math.PI / 2 + TURN * Math.min(1, (this.t - since) / usual));
       pen.stroke();
     }
   }
@@ -362,96 +317,5 @@ export class MovingLayer {
     pen.strokeStyle = palette.error;
     pen.lineWidth = 2.4 * this.zoom;
     pen.stroke();
-  }
-
-  // ── words ───────────────────────────────────────────────────────────────────────────────────
-
-  write() {
-    const { labels, view, dial, palette } = this, birds = this.birds.list;
-    labels.begin(dial.width, dial.height);
-    for (const box of this.covered) labels.avoid(...box);
-    this.centreWords();
-    this.ringWords();
-    const reach = this.size * this.zoom * view.k;
-    this.pickedWords(reach);
-    if (birds.length <= 24) {
-      for (const bird of birds) {
-        if (bird.state === "gone") continue;
-        const [x, y] = view.toScreen(bird.x, bird.y);
-        labels.avoid(x - reach, y - reach, reach * 2, reach * 2);
-      }
-    }
-    let named = 0;
-    for (const light of this.top.slice(0, this.many ? 5 : 4)) {
-      if (light.reuses > 2 && named < 5 && this.objectTag(light.id, "×" + counted(light.reuses), palette.goldText, palette.gold)) named++;
-    }
-    if (birds.length <= 24) for (const bird of birds) this.birdTag(bird, reach + 5, true);
-    else if (!this.many) {
-      let waiting = 0;
-      for (const bird of birds) if (bird.state === "wait" && waiting < 12 && this.birdTag(bird, reach + 5, false)) waiting++;
-    }
-    for (const float of this.effects.floats) {
-      const part = (this.time - float.time) / LASTS.float;
-      if (part < 0 || part > 1 || this.some && labels.boxes.length > 40) continue;
-      const [x, y] = view.toScreen(float.spot.x, float.spot.y);
-      labels.words(x, y - 18 - (this.reduced ? 8 : part * 22), float.text, TYPE.float, tint(palette.goldText, Math.min(1, 2 - part * 2)), tint(palette.ground, 0.7 * (1 - part)));
-    }
-  }
-
-  ringWords() {
-    const { labels, view, dial, palette, fold, phase } = this;
-    const counts = this.ringCounts;
-    for (const ring of RINGS) {
-      if (ring === "ans") continue;
-      const [inner, outer] = BANDS[ring], on = phase.rings.includes(ring) && !this.done;
-      const [x, y] = view.toScreen(dial.cx, dial.cy + dial.ry * (inner + outer) / 2);
-      const all = this.whole ? this.ringTotals[ring] : 0, count = counts[ring];
-      if (!count && !all && !on) continue;
-      const text = `${RING_NAMES[ring]}  ${counted(count)}${all > count ? " / " + counted(all) : ""}`;
-      labels.words(x, y, text, on ? TYPE.ringOn : TYPE.ring, on ? palette[phase.hue] : palette.mut, tint(palette.ground, 0.85), 4);
-    }
-    if (!fold.lights.size) return;
-    for (const [place, text] of [[0, "start"], [0.25, "25%"], [0.5, "50%"], [0.75, "75%"], [1, "end"]]) {
-      const [dx, dy] = dial.point(dial.angleAt(place, 1.06), place === 0.5 ? 1.115 : 1.12), [x, y] = view.toScreen(dx, dy);
-      labels.words(x + (place === 0 ? -10 : place === 1 ? 10 : 0), y, text, TYPE.axis, palette.dim, null, 2);
-    }
-  }
-
-  birdTag(bird, away, short) {
-    if (bird.state === "gone" || short && bird.state === "idle" && this.birds.list.length > 16) return false;
-    const { palette, view } = this, hue = { wait: "wait", idle: "mut", reuse: "goldText", error: "error" }[bird.state] ?? bird.look.hue;
-    const [x, y] = view.toScreen(bird.x, bird.y), text = doing(bird, this.dial);
-    const colours = { ground: tint(palette.ground, 0.84), line: tint(palette[hue], 0.55), name: palette[hue], text: palette.ink };
-    return this.labels.tag(x, y, away, bird.alias, text, colours, bird)
-      || text !== "" && this.labels.tag(x, y, away, bird.alias, "", colours, bird);
-  }
-
-  objectTag(id, text, nameColour, lineColour) {
-    const spot = this.dial.spots.get(id);
-    if (!spot || spot.ring === "ans") return false;
-    let holder = this.slots.get(id);
-    if (!holder) this.slots.set(id, holder = { slot: 2 });
-    const [x, y] = this.view.toScreen(spot.x, spot.y);
-    const colours = { ground: tint(this.palette.ground, 0.84), line: tint(lineColour, 0.55), name: nameColour, text: this.palette.ink };
-    return this.labels.tag(x, y, 10, spot.name, text, colours, holder);
-  }
-
-  // Rings round what was chosen, is pointed at, or was found.
-  pickedWords(reach) {
-    const { pen, palette, view, dial } = this;
-    for (const mark of this.marks) {
-      const bird = mark.kind === "agent" ? this.birds.byName.get(mark.id) : null, spot = mark.kind === "object" ? dial.spots.get(mark.id) : null;
-      const at = bird ?? spot;
-      if (!at) continue;
-      const [x, y] = view.toScreen(at.x, at.y);
-      pen.beginPath();
-      pen.arc(x, y, bird ? reach + 9 : 10, 0, CIRCLE);
-      pen.strokeStyle = tint(palette.ink, mark.how === "found" ? 0.55 : 0.95);
-      pen.lineWidth = mark.how === "picked" ? 2 : 1.4;
-      pen.stroke();
-      if (mark.how === "found") continue;
-      if (bird) this.birdTag(bird, reach + 11, false);
-      else this.objectTag(mark.id, "", palette.ink, palette.ink);
-    }
   }
 }

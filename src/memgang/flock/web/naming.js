@@ -38,7 +38,7 @@ export class Aliases {
 
 // What an object is called in a word: its kind as its writer called it, or what stands in its ring.
 export function nounOf(light) {
-  return light.kind ? clip(light.kind, 18) : NOUNS[light.ring] ?? "object";
+  return light.kind ? clip(light.kind, 18) : Object.hasOwn(NOUNS, light.ring) ? NOUNS[light.ring] : "object";
 }
 
 export function counted(number) {

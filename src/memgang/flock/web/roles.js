@@ -33,6 +33,8 @@ const PHASES = {
   answer: { hue: "reduce", rings: ["ans"], roles: ["answer", "overview"] },
 };
 
+const others = new Map();
+
 // The look of a role; one that is not known gets one of three, always the same.
 export function lookOf(role) {
   return LOOKS[Object.hasOwn(LOOK_OF, role) ? LOOK_OF[role] : ["map", "shuffle", "reduce"][hashOf(role) % 3]];
@@ -47,7 +49,10 @@ export function legendLooks() {
 }
 
 export function phaseOf(name) {
-  return Object.hasOwn(PHASES, name) ? PHASES[name] : { hue: lookOf(name).hue, rings: [], roles: [name] };
+  if (Object.hasOwn(PHASES, name)) return PHASES[name];
+  let phase = others.get(name);
+  if (!phase) others.set(name, phase = { hue: lookOf(name).hue, rings: [], roles: [name] });
+  return phase;
 }
 
 // Phases that are to come, where those seen so far are the usual ones.

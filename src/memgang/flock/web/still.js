@@ -3,11 +3,10 @@
 
 import { RINGS } from "./fold.js";
 import { Batches, Glows, circles } from "./batches.js";
-import { BANDS } from "./layout.js";
+import { BANDS, TURN } from "./layout.js";
 import { tint } from "./palette.js";
 
-const TURN = Math.PI * 2;
-const THREADS_MANY = 1500, THREADS_MAX = 24000;
+const THREADS_MANY = 350, THREADS_MAX = 24000;
 
 export class StillLayer {
   constructor(canvas, dial) {
@@ -16,9 +15,17 @@ export class StillLayer {
     this.dial = dial;
     this.glows = new Glows();
     this.haloed = new Set();
-    this.threads = 0;
     this.hottest = 6;
     this.large = new Set(); // ids whose halo the moving layer draws
+    this.dirty = true;
+    this.phase = null; // whose rings are lit
+    this.waiting = new Batches(); // threads that are to be drawn
+  }
+
+  // Another phase lights other rings.
+  light(phase) {
+    if (phase === this.phase) return;
+    this.phase = phase;
     this.dirty = true;
   }
 
@@ -28,7 +35,7 @@ export class StillLayer {
     let radius = Math.max(spot.room > 8 ? 2.1 : 1.15, Math.min(3.8, full));
     if (spot.ring === "fact" && spot.room > 12) radius += 0.8;
     if (light.reuses) radius += (spot.ring === "fact" ? 4.2 : 2.6) * this.heat(light);
-    return Math.min(radius, Math.max(1.1, spot.room * 0.46), 9);
+    return Math.min(radius, Math.max(1.1, spot.room * 0.4), 9);
   }
 
   // Times reused, beside the object that was reused most: 0..1.
@@ -46,7 +53,7 @@ export class StillLayer {
     this.palette = palette;
     this.zoom = 1 / Math.sqrt(view.k);
     this.haloed.clear();
-    this.threads = 0;
+    this.waiting = new Batches();
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     pen.setTransform(ratio * view.k, 0, 0, ratio * view.k, ratio * view.x, ratio * view.y);
@@ -85,8 +92,9 @@ export class StillLayer {
       pen.fill();
       pen.beginPath();
       pen.ellipse(dial.cx, dial.cy, dial.rx * middle, dial.ry * middle, 0, from, to);
-      pen.strokeStyle = tint(palette.dim, palette.blend === "lighter" ? 0.2 : 0.26);
-      pen.lineWidth = 1;
+      const lit = this.phase?.rings.includes(ring);
+      pen.strokeStyle = lit ? tint(palette[this.phase.hue], 0.55) : tint(palette.dim, palette.blend === "lighter" ? 0.2 : 0.26);
+      pen.lineWidth = lit ? 1.4 * this.zoom : 1;
       pen.stroke();
     }
   }
@@ -95,7 +103,7 @@ export class StillLayer {
     const { dial } = this, byHue = new Batches();
     let all = 0;
     for (const light of fold.lights.values()) all += light.src.length;
-    this.busy = all > THREADS_MANY;
+    this.faint = Math.max(0.22, Math.min(1, Math.sqrt(THREADS_MANY / Math.max(all, 1)))); // the more, the fainter
     const stride = Math.ceil(all / THREADS_MAX); // each object keeps some of its threads
     for (const light of fold.lights.values()) {
       const spot = light.gone ? null : dial.spots.get(light.id);
@@ -108,27 +116,24 @@ export class StillLayer {
     byHue.each((pairs, hue) => {
       for (let i = 0; i < pairs.length; i += 400) this.strokeThreads(pairs.slice(i, i + 400), hue);
     });
-    this.threads = all;
   }
 
-  // The threads of an object that was just written.
+  // The threads of an object that was just written: drawn when next the layer is touched, which is not each frame.
   threadsOf(light, spot, fold) {
-    if (this.dirty || !this.palette || !light.src.length) return;
-    this.threads += light.src.length;
-    const pairs = [];
+    if (this.dirty || !this.palette) return;
+    const list = light.src.length ? this.waiting.list(spot.ring === "ans" ? "red" : spot.ring) : null;
     for (const id of light.src) {
       const parent = this.dial.spots.get(id);
-      if (parent && fold.lights.has(id)) pairs.push(parent, spot);
+      if (parent && fold.lights.has(id)) list.push(parent, spot);
     }
-    this.strokeThreads(pairs, spot.ring === "ans" ? "red" : spot.ring);
   }
 
   strokeThreads(pairs, hue) {
     const { pen, palette } = this;
     pen.beginPath();
     for (let i = 0; i < pairs.length; i += 2) this.thread(pen, pairs[i], pairs[i + 1]);
-    pen.strokeStyle = tint(palette[hue], (palette.blend === "lighter" ? 0.3 : 0.24) * (this.busy ? 0.3 : 1));
-    pen.lineWidth = (this.busy ? 0.65 : 0.9) * this.zoom;
+    pen.strokeStyle = tint(palette[hue], (palette.blend === "lighter" ? 0.3 : 0.24) * this.faint);
+    pen.lineWidth = (this.faint < 0.5 ? 0.65 : 0.9) * this.zoom * this.zoom; // as thin from near
     pen.stroke();
   }
 
@@ -140,11 +145,16 @@ export class StillLayer {
     pen.quadraticCurveTo(mx + (dial.cx - mx) * bend, my + (dial.cy - my) * bend, spot.x, spot.y);
   }
 
-  // One object, as it is now.
-  stamp(light, spot) {
-    if (this.dirty || !this.palette || spot.ring === "ans" || light.gone) return;
+  // Adds what has come since: threads, and objects as they are now.
+  stamp(lights) {
+    if (this.dirty || !this.palette) return;
+    this.waiting.each((pairs, hue) => this.strokeThreads(pairs, hue));
+    this.waiting = new Batches();
     const dots = new Batches();
-    this.dot(light, spot, dots);
+    for (const light of lights) {
+      const spot = this.dial.spots.get(light.id);
+      if (spot && spot.ring !== "ans" && !light.gone) this.dot(light, spot, dots);
+    }
     this.fill(dots);
   }
 
@@ -153,8 +163,10 @@ export class StillLayer {
     if (light.reuses && !this.large.has(light.id) && !this.haloed.has(light.id)) {
       this.haloed.add(light.id);
       pen.globalCompositeOperation = palette.blend;
+      pen.globalAlpha = Math.min(1, spot.room / 18); // where they stand close, lights add up
       const wide = Math.max(5, Math.min(8 + Math.sqrt(light.reuses) * 4, 20, spot.room * 2.4));
       this.glows.stamp(pen, palette.gold, palette.glow, spot.x, spot.y, wide);
+      pen.globalAlpha = 1;
       pen.globalCompositeOperation = "source-over";
     }
     const solid = light.written || spot.ring === "src" ? 4 : 1;

@@ -8,7 +8,7 @@ export function tokensOf(record) {
 }
 
 // The last `most` records before `place` that are worth a line.
-export function lately(records, place, most, look = 400) {
+export function lately(records, place, most, look = 3000) {
   const found = [];
   let thought = 0;
   for (let i = place - 1; i >= 0 && found.length < most && look > 0; i--, look--) {
@@ -21,22 +21,20 @@ export function lately(records, place, most, look = 400) {
   return found;
 }
 
-// How far a phase is: [share or null, done, of how many]. Planned calls are in the log; of a run that is over, what was done counts.
-export function progressOf(fold, head, whole, roles) {
+// How far a phase is: [share or null, done, of how many]. Planned calls are in the log; of a run that is over (`whole`), what was
+// done in the end counts. `stood`: objects written in the ring the phase fills, now and in the end, for phases without calls.
+export function progressOf(fold, head, whole, roles, stood) {
   const sum = (names) => {
     let done = 0, planned = 0;
-    for (const [name, role] of fold.roles) {
-      if (names && !names.includes(name)) continue;
-      const all = Math.max(role.planned, head.roles.get(name)?.planned ?? 0, whole ? head.roles.get(name)?.done ?? 0 : 0);
-      if (!all && !role.done) continue;
-      done += role.done;
-      planned += all;
+    for (const name of names) {
+      const role = fold.roles.get(name), end = head.roles.get(name);
+      done += role?.done ?? 0;
+      planned += Math.max(role?.planned ?? 0, end?.planned ?? 0, whole ? end?.done ?? 0 : 0);
     }
-    if (whole && names) for (const name of names) if (!fold.roles.has(name)) planned += head.roles.get(name)?.done ?? 0;
     return [done, planned];
   };
   let [done, planned] = sum(roles);
-  if (!planned && !done) [done, planned] = sum(null);
+  if (!planned && !done) [done, planned] = stood ? [stood[0], whole ? stood[1] : 0] : sum(new Set([...fold.roles.keys(), ...head.roles.keys()]));
   return planned ? [Math.min(1, done / planned), done, planned] : [null, done, 0];
 }
 
@@ -46,14 +44,14 @@ export function savedShare(fold) {
   return avoided + made ? avoided / (avoided + made) : null;
 }
 
-// The objects that were reused most.
+// The objects that were reused most: first those that spared calls of a model.
 export function mostReused(fold, most) {
-  const top = [];
+  const top = [], rank = (light) => light.saved[1] * 1e6 + light.reuses;
   for (const light of fold.lights.values()) {
     if (!light.reuses) continue;
-    if (top.length === most && light.reuses <= top[most - 1].reuses) continue;
+    if (top.length === most && rank(light) <= rank(top[most - 1])) continue;
     let place = top.length;
-    while (place && top[place - 1].reuses < light.reuses) place--;
+    while (place && rank(top[place - 1]) < rank(light)) place--;
     top.splice(place, 0, light);
     if (top.length > most) top.pop();
   }

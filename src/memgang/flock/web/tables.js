@@ -2,7 +2,7 @@
 
 import { make, say } from "./dom.js";
 import { counted, lasted, sized } from "./naming.js";
-import { doing } from "./moving.js";
+import { doing } from "./words.js";
 import { RING_NAMES } from "./layout.js";
 
 const SHOWN = 200;
@@ -27,11 +27,11 @@ export class Tables {
     const agents = birds.list.filter((bird) => keep("agent", bird.name)), shown = agents.slice(0, SHOWN);
     this.fill(this.agents, "agent", shown, agents.length, (bird) => [bird.name, [
       bird.alias, bird.agent.role || "\u2013", bird.state === "idle" ? "rests" : bird.state === "gone" ? "left" : doing(bird, dial), bird.agent.reads, bird.agent.writes,
-      bird.agent.reuses, bird.agent.asked, bird.agent.wait_ms ? lasted(bird.agent.wait_ms) : "", counted(bird.agent.saved[2] + bird.agent.saved[3]), bird.agent.errors]]);
+      bird.agent.reuses, bird.agent.asked, bird.agent.wait_ms ? lasted(bird.agent.wait_ms) : "", counted(bird.agent.saved[2] + bird.agent.saved[3]).replace(/^0$/, ""), bird.agent.errors]]);
     const lights = [...fold.lights.values()].filter((light) => keep("object", light.id))
       .sort((one, other) => other.reuses - one.reuses || other.reads - one.reads);
     this.fill(this.objects, "object", lights.slice(0, SHOWN), lights.length, (light) => [light.id, [
-      this.hud.nameOf(light.id), RING_NAMES[light.ring] ?? "", light.by ? aliases.of(light.by) : "\u2013", light.tok ? counted(light.tok) : "",
+      this.hud.nameOf(light.id), Object.hasOwn(RING_NAMES, light.ring) ? RING_NAMES[light.ring] : "", light.by ? aliases.of(light.by) : "\u2013", light.tok ? counted(light.tok) : "",
       light.bytes ? sized(light.bytes) : "", light.reads, light.reuses, light.src.length || ""]]);
   }
 

@@ -7,7 +7,7 @@ import { phaseOf } from "./roles.js";
 
 const STATES = ["think", "work", "read", "write", "reuse", "wait", "error"];
 const BRIEF = new Set(["read", "write", "reuse", "error"]); // done in an instant: shown so long that it can be seen
-const HEAD = 15, ROWS_MAX = 24, NAMES_MAX = 12;
+const HEAD = 15, STREAM_ROWS = 24, NAMES_MAX = 12;
 const STREAM_FONT = "Inter,system-ui,-apple-system,'Segoe UI',sans-serif";
 
 // Changes of state, by agent, in order of time.
@@ -77,7 +77,7 @@ export class Timeline {
   heightFor(agents, narrow) {
     if (!agents) return 46;
     if (agents <= NAMES_MAX) return HEAD + Math.max(3, agents) * 12;
-    if (agents <= ROWS_MAX) return HEAD + agents * (narrow ? 4 : 5);
+    if (agents <= STREAM_ROWS) return HEAD + agents * (narrow ? 4 : 5);
     return narrow ? 66 : 92;
   }
 
@@ -140,9 +140,10 @@ export class Timeline {
       pen.fillStyle = colour;
       pen.fillRect(left, 0, wide, 2);
       pen.font = `600 10px ${STREAM_FONT}`;
-      if (wide > pen.measureText(clip(name, 16)).width + 12) pen.fillText(clip(name, 16), left + 5, 9);
+      const long = pen.measureText(clip(name, 16)).width, corner = agents > STREAM_ROWS ? 78 : 0; // where the scale stands
+      if (wide > long + 12 && left + long + 10 < width - corner) pen.fillText(clip(name, 16), left + 5, 9);
     }
-    if (agents && agents <= ROWS_MAX) this.rows(pen, streams, palette, end, brief, X, gutter);
+    if (agents && agents <= STREAM_ROWS) this.rows(pen, streams, palette, end, brief, X, gutter);
     else if (agents) this.stack(pen, streams, palette, end, brief, X, gutter);
   }
 

@@ -15,8 +15,7 @@ export function birdPath(pen, bird, size, wing, still) {
     line(-size * 0.85, wide);
     line(-size * 0.3, 0);
     line(-size * 0.85, -wide);
-    pen.closePath();
-    return;
+    return; // a fill closes it
   }
   const left = span * size * flap * (1 + bank), right = span * size * flap * (1 - bank), b = body * size, back = -sweep * size * (1.25 - flap * 0.35);
   move(size, 0);
