@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,6 +204,26 @@ def test_hostile_titles_and_names_are_shown_as_text(dashboard: Dashboard, look: 
 
     assert page.evaluate("[window.pwned, document.querySelectorAll('img[src=x]').length]") == [None, 0]
     assert look.abroad == [] and look.errors == []
+
+
+def test_who_gives_the_token_is_let_in_with_all_sockets(dashboard: Dashboard, look: Look, tmp_path: Path) -> None:
+    """A dashboard with a token shows a form and nothing else; then the browser's cookie opens pages and sockets alike."""
+    begin(dashboard, "20300107-000000-token", state="done")
+    (tmp_path / "token").write_text("s" * 40 + "\n")
+    other = Dashboard(dashboard.server, dashboard.space, tmp_path)
+    other.start("--token-file", str(tmp_path / "token"))
+    try:
+        page = look.page
+        page.goto(other.url + "/?run=20300107-000000-token")
+        assert page.locator("script").count() == 0
+        page.get_by_label("Token of this dashboard").fill("wrong")
+        page.get_by_role("button").click()
+        page.get_by_text("not the token").wait_for()
+        page.get_by_label("Token of this dashboard").fill("s" * 40)
+        page.get_by_role("button").click()
+        look.until(f"{HAS} > 0")
+    finally:
+        other.kill()
 
 
 @pytest.mark.parametrize("path", ["/", "/?run=none-such"])
