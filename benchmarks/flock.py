@@ -83,7 +83,7 @@ def flight(browser: Browser, agents: int, ratio: float, seconds: float) -> dict[
     page = browser.page(records, ratio)
     page.evaluate("flock.load(tape)")
     load = os.getloadavg()[0]
-    frames, script, level, objects = page.evaluate(FLIGHT, [records[-1]["t"] * 0.3, seconds])
+    frames, script, level, objects = page.evaluate(FLIGHT, [records[-1]["t"] * 0.18, seconds])
     script.sort()
     found = {"agents": agents, "objects": objects, "pixel_ratio": ratio, "fps": round(1000 * len(frames) / sum(frames), 1),
              "script_ms_p50": round(script[len(script) // 2], 1), "script_ms_p95": round(script[int(len(script) * 0.95)], 1),
@@ -162,7 +162,7 @@ def main() -> int:
             result["flights"].append(found)
             print(f"{agents:>3} agents, {found['objects']:>6,} objects, ratio {ratio}: {found['fps']} frames a second, script "
                   f"{found['script_ms_p50']} ms (p95 {found['script_ms_p95']}), level {found['level']}, heap {found['heap_mb']} MB")
-        result["long_run"] = long_run(browser, 1_500 if args.quick else 12_800, rounds)
+        result["long_run"] = long_run(browser, 1_500 if args.quick else 12_400, rounds)
         print("long run:", result["long_run"])
         result["growth"] = growth(browser, 2 if args.quick else 12)
         print("heap:", result["growth"])

@@ -177,8 +177,8 @@ class Flock extends Player {
   fit() {
     const { el, stage, legend } = this.parts, box = el.getBoundingClientRect();
     el.classList.toggle("narrow", box.width < 820 || Boolean(this.options.compact));
+    el.classList.toggle("tight", box.width < 1000 && box.width >= 560);
     el.classList.toggle("slim", box.width < 560);
-    el.classList.toggle("low", box.height < 700);
     const width = stage.clientWidth, height = stage.clientHeight;
     if (!width || !height) return;
     const ratio = this.governor.level > 1 ? 1 : Math.min(window.devicePixelRatio || 1, 2);

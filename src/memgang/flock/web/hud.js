@@ -6,6 +6,7 @@ import { lookOf, phaseOf, phasesToCome } from "./roles.js";
 import { lately, mostReused, savedShare, tokensOf, waitingOf } from "./story.js";
 import { doing } from "./words.js";
 
+const BAD = new Set(["failed", "connection lost", "refused"]);
 const FIGURE_NAMES = ["calls", "tokens", "cost", "time"];
 
 export class Hud {
@@ -15,7 +16,7 @@ export class Hud {
     this.figures = {};
     for (const name of FIGURE_NAMES) {
       const value = make("dd"), text = make("dt");
-      parts.figures.append(make("div", {}, value, text));
+      parts.figures.append(make("div", {}, text, value));
       this.figures[name] = [value, text];
     }
     this.heard = { phases: 0, errors: 0, ended: "" };
@@ -69,17 +70,15 @@ export class Hud {
     const { parts } = this;
     say(parts.title, clip(header.title || fold.title || head.title || header.run || "No run yet", 200));
     parts.title.title = clip(header.title || fold.title || header.run || "", 300);
-    const over = fold.ended || (header.state && header.state !== "running" && !following ? header.state : "");
-    const badge = mode !== "live" ? "replay" : connection === "lost" ? "connection lost" : connection === "refused" ? "refused"
-      : connection === "empty" ? "no run" : connection === "ended" && !fold.ended ? header.state || "finished" : fold.ended ? (fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished") : !following ? "looking back" : "live";
+    const badge = badgeOf(mode, connection, following, fold, header);
     say(parts.badgeText, badge);
-    parts.badge.className = "mg-badge" + (badge === "live" ? " on" : badge === "failed" || badge === "connection lost" || badge === "refused" ? " bad" : "");
+    parts.badge.className = "mg-badge" + (badge === "live" ? " on" : BAD.has(badge) ? " bad" : "");
     const chips = [header.synthetic && "synthetic", header.masked && "names hidden", fold.counts.aggregated && "aggregated"].filter(Boolean);
     const rows = rowsOf(parts.chips, chips.length, () => make("span", { class: "mg-chip" }));
     chips.forEach((text, i) => say(rows[i], text));
     const seen = (whole ? head : fold).phases.map(([name]) => name).filter((name, i, all) => name !== "done" && all.indexOf(name) === i);
     const names = (seen.length ? (whole ? seen : phasesToCome(seen)) : []).slice(0, 7);
-    const current = fold.phases.at(-1)?.[0] ?? "", place = over && fold.ended ? names.length : names.indexOf(current);
+    const current = fold.phases.at(-1)?.[0] ?? "", place = fold.ended ? names.length : names.indexOf(current);
     const steps = rowsOf(parts.phases, names.length, () => make("li"));
     names.forEach((name, i) => {
       say(steps[i], clip(name, 16));
@@ -133,8 +132,13 @@ export class Hud {
     node.dataset.id = id;
     node.title = clip(id, 300);
     const address = this.href ? safeAddress(this.href({ kind, id })) : null;
-    if (address) node.setAttribute("href", address);
-    else node.removeAttribute("href");
+    if (address) {
+      node.setAttribute("href", address);
+      node.removeAttribute("role"); // it is a link then
+    } else {
+      node.removeAttribute("href");
+      node.setAttribute("role", "button");
+    }
   }
 
   nameOf(id) {
@@ -249,4 +253,15 @@ export class Hud {
     else if (errors > heard.errors) say(parts.heard, `${errors} ${errors === 1 ? "call has" : "calls have"} failed so far`);
     this.heard = { phases: fold.phases.length, errors, ended: fold.ended };
   }
+}
+
+// How it stands with what is shown, in a word or two.
+function badgeOf(mode, connection, following, fold, header) {
+  if (mode !== "live") return "replay";
+  if (connection === "lost") return "connection lost";
+  if (connection === "refused") return "refused";
+  if (connection === "empty") return "no run";
+  if (fold.ended) return fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished";
+  if (connection === "ended") return clip(header.state || "finished", 16);
+  return following ? "live" : "looking back";
 }

@@ -109,7 +109,8 @@ export class Words {
   birdTag(bird, away, short) {
     if (this.tagged.has(bird) || bird.state === "gone" || short && bird.state === "idle" && this.birds.list.length > 16) return false;
     const { palette, view } = this, hue = { wait: "wait", idle: "mut", reuse: "goldText", error: "error" }[bird.state] ?? bird.look.hue;
-    const [x, y] = view.toScreen(bird.x, bird.y), text = doing(bird, this.dial);
+    const small = short && this.dial.ry < 170 && this.birds.list.length > 12;
+    const [x, y] = view.toScreen(bird.x, bird.y), text = small ? "" : doing(bird, this.dial);
     const colours = { ground: tint(palette.ground, 0.84), line: tint(palette[hue], 0.55), name: palette[hue], text: palette.ink };
     const drawn = this.labels.tag(x, y, away, bird.alias, text, colours, bird)
       || text !== "" && this.labels.tag(x, y, away, bird.alias, "", colours, bird);
