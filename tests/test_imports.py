@@ -19,6 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "codec",
         "canonical eviction peeking telemetry",
         "versions sse",
+        "answers",
         "engines llms readers",
         "store",
         "recall lineage",

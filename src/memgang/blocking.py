@@ -47,6 +47,10 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
+class _OwnLoop(ConfigError, asyncio.InvalidStateError):
+    """Of both kinds: callers of LangGraph's stores expect the second where they should have awaited."""
+
+
 def waited(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, inside: str) -> T:
     """The outcome of work on another thread's loop. ConfigError, with the text of ``inside``: it is the caller's own."""
     try:
@@ -55,7 +59,7 @@ def waited(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, inside
         own = False
     if own:
         work.close()
-        raise ConfigError(inside)
+        raise _OwnLoop(inside)
     future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()

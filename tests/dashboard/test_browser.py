@@ -145,6 +145,24 @@ def test_a_rerun_a_theme_and_another_page_leave_the_flock_as_it_is(dashboard: Da
     assert "run=20300103-000000-once" in page.url  # the address still says which run it is
 
 
+def test_a_pass_that_has_ended_is_renewed_without_a_reload(dashboard: Dashboard, look: Look) -> None:
+    """A page whose pass is refused asks the script for another, and goes on where it was."""
+    begin(dashboard, "20300103-000001-renewed")
+    some(dashboard, "20300103-000001-renewed", range(5))
+    page = look.go("/?run=20300103-000001-renewed").page
+    look.until(f"{HAS} >= 10")
+
+    page.evaluate("""() => { const { live, data } = window.__memgang.kept;
+        live.pause(); live.renew(data.url.replace(/token=[^&]*/, "token=1.0")); live.resume(); }""")
+    look.until("window.__memgang.kept.data.renewed === 1")
+    some(dashboard, "20300103-000001-renewed", range(5, 10))
+    whole = logged(dashboard, "20300103-000001-renewed")
+    look.until(f"n => {HAS} >= n", whole["events"])
+
+    assert look.counts() == whole
+    assert page.evaluate("window.__memgang.creates") == 1
+
+
 def test_ten_tabs_are_served_and_a_click_opens_what_was_clicked(dashboard: Dashboard, look: Look, chromium: Any) -> None:
     """Ten pages at once get the run; a selected agent opens its page, and the address says so."""
     begin(dashboard, "20300104-000000-tabs")

@@ -27,15 +27,18 @@ SOCKETS = ("/mg/live?run=r&token=t", "/_stcore/stream")
 TOKEN = "t" * 40
 
 
+@pytest.mark.catalogue("D7")
 @pytest.mark.parametrize("path", PATHS)
 def test_a_foreign_host_or_origin_is_refused_on_every_route(dashboard: Dashboard, path: str) -> None:
     """A page that was led here by DNS, and a page from elsewhere, get nothing; nor does a request without one Host."""
     for headers in ({"Host": "evil.example"}, {"Host": "127.0.0.1.evil.example"}, {"Host": "evil@127.0.0.1"}, {"Host": ""},
                     {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": f"http://127.0.0.1:{dashboard.port + 1}"}):
-        assert httpx.get(dashboard.url + path, headers=headers).status_code == 403, headers
+        for method in ("GET", "HEAD", "POST", "OPTIONS"):
+            assert httpx.request(method, dashboard.url + path, headers=headers).status_code == 403, (method, headers)
     assert httpx.get(dashboard.url + path, headers={"Origin": dashboard.url}).status_code != 403
 
 
+@pytest.mark.catalogue("D7")
 @pytest.mark.parametrize("path", SOCKETS)
 def test_a_foreign_origin_or_host_opens_no_socket(dashboard: Dashboard, path: str) -> None:
     """Not the flock's, and not Streamlit's either, through which a page could do all a person can."""
@@ -46,6 +49,7 @@ def test_a_foreign_origin_or_host_opens_no_socket(dashboard: Dashboard, path: st
         assert refused.value.response.status_code == 403
 
 
+@pytest.mark.catalogue("D8")
 @pytest.mark.parametrize("token", ["", "x", "99999999999." + "0" * 64, Passes().of("r"), "ü" * 50, "a" * 5000])
 def test_a_wrong_pass_is_refused_on_every_route_that_wants_one(dashboard: Dashboard, token: str) -> None:
     """The socket says why by its close code, so that the page can ask for a new pass; nothing is sent before."""

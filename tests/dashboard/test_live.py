@@ -18,7 +18,7 @@ from memgang.doors.dashboard.live import Live, Reel
 from memgang.doors.dashboard.passes import LIFE_S, Passes
 from memgang.flock import tape as tapes
 from tests.chaos.servers import PrivateServer
-from tests.gates import until
+from tests.gates import Gate, raws, ready, until
 
 
 @pytest.fixture
@@ -85,27 +85,25 @@ async def test_a_run_whose_beginning_was_read_past_is_read_from_there(space: mem
     await live.aclose()
 
 
-async def test_a_record_knows_of_what_came_before_the_reader_went_back(space: memgang.Space) -> None:
-    """The end of a call is told as that of a model's call also when its beginning was read by an earlier reading."""
-    ended = asyncio.Event()
-
-    async def slow() -> str:
-        await ended.wait()
-        return "said"
-
-    call = memgang.Call(kind="llm", function="model", model="m", messages=[{"role": "user", "content": "p"}])
+async def test_a_record_knows_of_what_an_earlier_reading_saw(space: memgang.Space, opened: Callable[..., Any]) -> None:
+    """What kind of call is waited for is told also when the reading that saw its claim broke off, or went back to a later run."""
+    gate, call = Gate(), memgang.Call(kind="function", function="f", arguments=[1])
     live = Live(space)
-    with space.acting_as(agent="thinker", run="one"):
-        asked = asyncio.create_task(space.recall(call, slow))
-    async with live.watching("one") as reel, live.watching(tapes.ALL) as everything:
-        await until(lambda: _is(lambda: any('"think_start"' in line for line in everything.lines)))
+    async with opened(agent="follower") as other, live.watching("leads") as leads:
+        with space.acting_as(agent="leader", run="leads"):
+            leading = asyncio.create_task(space.recall(call, gate.then("said")))
+        await gate.reached()
+        await until(lambda: _is(lambda: any('"claimed"' in line for line in leads.lines)))
         live._start()  # as when the server was away
-        ended.set()
-        await asked
-        await space.flush()
-        await until(lambda: _is(lambda: any('"committed"' in line for line in reel.lines)))
-
-        assert [json.loads(line)["op"] for line in reel.lines if '"committed"' in line] == ["think_end"]
+        with other.acting_as(run="waits"):
+            following = asyncio.create_task(other.recall(call, ready("other")))
+        await until(lambda: _told(other, "waits"))
+        await until(lambda: _is(lambda: "waits" in live._began))
+        async with live.watching("waits") as waits:  # goes back, but not as far as the claim
+            await until(lambda: _is(lambda: any('"wait"' in line for line in waits.lines)))
+            assert [json.loads(line).get("ck") for line in waits.lines if '"wait"' in line] == ["function"]
+        gate.open()
+        await asyncio.gather(leading, following)
     await live.aclose()
 
 
@@ -205,6 +203,12 @@ def test_a_pass_is_for_one_run_and_ten_minutes() -> None:
 
 async def _is(condition: Callable[[], bool]) -> bool:
     return condition()
+
+
+async def _told(space: memgang.Space, raw: str) -> bool:
+    """Whether the log has such a line."""
+    await space.flush()
+    return raw in await raws(space)
 
 
 async def _done(attempt: Any) -> bool:

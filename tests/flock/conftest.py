@@ -39,10 +39,11 @@ class Page:
         self._run, self._page, self.home = run, page, home
         self.errors: list[str] = []
         self.requests: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("dialog", lambda dialog: self.errors.append("a dialog"))
+        # In the browser's thread too: after an asynchronous test this one has no event loop, and cannot be given a listener's.
+        run(page.on, "pageerror", lambda error: self.errors.append(str(error)))
+        run(page.on, "console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        run(page.on, "request", lambda request: self.requests.append(request.url))
+        run(page.on, "dialog", lambda dialog: self.errors.append("a dialog"))
 
     def js(self, expression: str, value: Any = None) -> Any:
         """What an expression, or a function of ``value``, comes to in the page."""
@@ -68,6 +69,10 @@ class Page:
     def size(self, width: int, height: int) -> None:
         """Gives the window another size, and waits until the page has drawn in it."""
         self._run(self._page.set_viewport_size, {"width": width, "height": height})
+        self.drawn()
+
+    def drawn(self) -> None:
+        """Waits until the page has drawn, and has told its observers how large its parts are."""
         self.js("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def elsewhere(self) -> list[str]:
@@ -155,6 +160,7 @@ def open_page(pages: Callable[..., Page]) -> Callable[..., Page]:
         page.js("() => { document.title = ''; if (window.flock) flock.destroy(); }")
         page.size(width, height)
         page.js("(options) => window.make(options)", {"autoplay": False, **options})
+        page.drawn()  # else the stage may be measured, and everything placed anew, between two looks at it
         if tape is not None:
             header, records = tape
             # As text: a value of so many parts takes the driver seconds.

@@ -68,11 +68,14 @@ async def test_runs_under_way_are_listed_first(space: memgang.Space) -> None:
     """The list of runs begins with those that run, then the newest."""
     first, _ = await worked(space)
     second, _ = await worked(space)
-    await space.put({"state": "running", "started": 1, "title": 5, "price": "none"}, name="runs/20200101-000000-000abcdef", kind="run")
+    now = space.store.log.server_ms()
+    for run, started in (("20200101-000000-000abcdef", now - 1000), ("20200102-000000-000abcdef", now - 2 * tapes.DAY_MS)):
+        await space.put({"state": "running", "started": started, "title": 5, "price": "none"}, name=f"runs/{run}", kind="run")
 
     listed = await tapes.headers(space)
 
-    assert [header.run for header in listed] == ["20200101-000000-000abcdef", second, first]
+    # The other one has no end either, but was begun two days ago: it was killed.
+    assert [header.run for header in listed] == ["20200101-000000-000abcdef", second, first, "20200102-000000-000abcdef"]
     assert listed[0].title == "" and listed[0].price is None  # of another form than ours: not taken on trust
 
 

@@ -26,6 +26,7 @@ FORMAT = 1
 RUNS = "runs/"
 ALL = "all"  # in place of a run: everything the log of the space holds
 TEXT_MAX = 1000
+DAY_MS = 24 * 3_600_000
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -90,15 +91,29 @@ async def header_of(space: Space, run: str) -> Header | None:
     return None if found is None or found.ref is None else await _header(space, run, found.ref)
 
 
-async def headers(space: Space, most: int = 200) -> list[Header]:
+async def headers(space: Space, most: int = 200, known: dict[Ref, Header | None] | None = None) -> list[Header]:
     """The newest runs that have a record: those under way first, then the others, the newest first.
+
+    ``known`` are records that were read before, by their references; for who asks again and again.
 
     Raises:
         StoreUnavailable: the server does not answer.
     """
     names = list((await space.names(RUNS)).items())[-most:]  # run ids sort by time
-    found = [await _header(space, name.removeprefix(RUNS), ref) for name, ref in reversed(names)]
-    return sorted(filter(None, found), key=lambda header: header.ended != 0)
+    known = {} if known is None else known
+    for name, ref in names:
+        if ref not in known:
+            known[ref] = await _header(space, name.removeprefix(RUNS), ref)
+    for ref in known.keys() - {ref for _, ref in names}:
+        del known[ref]
+    now = space.store.log.server_ms()
+    found = [header for _, ref in reversed(names) if (header := known[ref]) is not None]
+    return sorted(found, key=lambda header: not under_way(header, now))
+
+
+def under_way(header: Header, now: int) -> bool:
+    """Whether it can be taken to run still. One that was killed has no end, so a day after its start it no longer is."""
+    return not header.ended and now - header.started < DAY_MS
 
 
 async def _header(space: Space, run: str, ref: Ref) -> Header | None:
@@ -135,9 +150,12 @@ def side_by_side(header: Header, logs: Sequence[Sequence[Event]]) -> Tape:
 
 def _of_space(words: dict[str, Any], number: int) -> dict[str, Any]:
     if number:
-        for field in ("id", "agent", "by", "obj", "call", "task"):
+        for field in ("id", "obj", "call", "task"):
             if field in words:
                 words[field] = f"{number}.{words[field]}"
+        for field in ("agent", "by"):
+            if field in words:
+                words[field] = f"space-{number}.{words[field].partition('.')[2] or words[field]}"
         if "src" in words:
             words["src"] = [f"{number}.{parent}" for parent in words["src"]]
     return words

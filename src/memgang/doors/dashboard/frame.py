@@ -8,7 +8,9 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -18,20 +20,22 @@ from memgang.doors.dashboard.texts import line, moment, plain
 from memgang.doors.dashboard.view import View, selection
 from memgang.doors.dashboard.watching import Watching, current
 from memgang.errors import MemGangError, StoreUnavailable
-from memgang.flock.tape import ALL, Header
+from memgang.flock.tape import ALL, Header, under_way
 
 LOOK_S = 2.0  # how often the list of runs, and whether the server answers, is looked at
 PAGES = (("agents", "Agents"), ("memory", "Memory"), ("savings", "Savings"), ("timeline", "Timeline"), ("runs", "Runs & log"))
 
+ICON = Path(__file__).with_name("bird.svg")  # a name of an icon would be asked of another host
+
 # Streamlit leaves a hand's breadth above each page; the flock needs the room.
-STYLE = "<style>.stMainBlockContainer{padding:3.2rem 2rem 1rem}</style>"
+STYLE = "<style>.stMainBlockContainer{padding:3.6rem 2rem 1rem}</style>"
 
 Draw = Callable[[View], None]
 
 
 def draw() -> None:
     """Draw the page that is asked for."""
-    st.set_page_config(page_title="MemGang", page_icon="🐦", layout="wide")
+    st.set_page_config(page_title="MemGang", page_icon=str(ICON), layout="wide")
     st.html(STYLE)
     watching = current()
     headers, away = _runs(watching)
@@ -57,7 +61,7 @@ def draw() -> None:
 def _shown(name: str) -> None:
     view, away = st.session_state["mg_view"], st.session_state["mg_away"]
     if away:
-        st.warning(f"The server does not answer: {plain(away)}", icon="⚠️")
+        st.warning(f"The server does not answer: {plain(away)}", icon=":material/cloud_off:")
         st.markdown("This page goes on by itself when it is back. To see what is wrong:")
         st.code(f"memgang doctor --space {view.space}", language=None)
     if not view.run:
@@ -68,7 +72,7 @@ def _shown(name: str) -> None:
         _module(name)(view)
     except StoreUnavailable as error:
         if not away:
-            st.warning(f"The server does not answer: {plain(str(error))}", icon="⚠️")
+            st.warning(f"The server does not answer: {plain(str(error))}", icon=":material/cloud_off:")
     except MemGangError as error:
         st.error(plain(error.explain(), 600))
 
@@ -144,7 +148,7 @@ def _sidebar(watching: Watching, headers: list[Header], run: str) -> None:
         header = known.get(name)
         if header is None:
             return line(name, 60)
-        mark = "🔴 " if not header.ended else ""
+        mark = "● " if under_way(header, int(time.time() * 1000)) else ""
         return f"{mark}{moment(header.started, '%d %b %H:%M')} · {line(header.title or name, 60)}"
 
     if headers or run:

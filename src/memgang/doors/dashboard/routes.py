@@ -5,7 +5,7 @@
     GET       /mg/web/...                                       the scripts of the flock, which are the same for everybody
 
 Frames to a viewer, JSON as text: {"header", "epoch", "from", "upto"} first and when the header changes; {"records", "next"} at most
-every 70 ms; {"status": {"connection", "text"}} when the server goes away or comes back. Close codes: 4401 the pass is wrong or has
+every 50 ms; {"status": {"connection", "text"}} when the server goes away or comes back. Close codes: 4401 the pass is wrong or has
 ended, 4404 there is no such run, 1013 too many viewers.
 """
 
@@ -29,7 +29,7 @@ from memgang.doors.dashboard.watching import Watching
 from memgang.errors import MemGangError, StoreUnavailable
 from memgang.flock import tape as tapes
 
-BATCH_S = 0.07
+BATCH_S = 0.05
 WEB = Path(memgang.flock.__file__).with_name("web")
 RECORDS_MAX = 2000  # in one frame
 VIEWERS_MAX = 500

@@ -34,6 +34,16 @@ UNWATCHED_S = 60.0  # how long a dashboard that a run has opened stays without a
 LOOK_S = 2.0
 CLOSING_S = 5
 
+# The frame in the colours of the flock: those of the palette that `flock/web/palette.js` has. Streamlit's own is the red that means an
+# error here. For dark and for light, else there is a single theme, which no viewer can change.
+THEME = {
+    "dark.backgroundColor": "#0b1222", "dark.secondaryBackgroundColor": "#111b33", "dark.textColor": "#e9eefb",
+    "dark.primaryColor": "#56b4e9",
+    "light.backgroundColor": "#ffffff", "light.secondaryBackgroundColor": "#f0f4fb", "light.textColor": "#141b30",
+    "light.primaryColor": "#1479c4",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where the dashboard listens, and who may come in.
@@ -103,8 +113,7 @@ def serve(settings: Settings, place: Place, run: str, ready: Callable[[str, str]
             "server.enableStaticServing": False, "server.enableCORS": True, "server.enableXsrfProtection": True,
             "server.maxUploadSize": 1, "browser.gatherUsageStats": False, "client.toolbarMode": "minimal",
             "client.showErrorDetails": "none", "logger.level": "warning", "runner.magicEnabled": False,
-            # Streamlit's own is the red that means an error here. One for each, else there is a single theme, which no viewer can change.
-            "theme.light.primaryColor": "#1479c4", "theme.dark.primaryColor": "#56b4e9",
+            **{f"theme.{name}": value for name, value in THEME.items()},
         })
         app = streamlit.App(Path(__file__).with_name("app.py"), routes=routes(watching), middleware=[Middleware(guard)],
                             lifespan=around)

@@ -21,6 +21,7 @@ from memgang.errors import StoreUnavailable, UnknownReference
 from memgang.flock import tape as tapes
 from memgang.flock.fold import Fold
 from memgang.flock.tape import Header, Tape
+from memgang.model import Ref
 from memgang.settings import Settings
 from memgang.space import Space
 
@@ -46,6 +47,7 @@ class Watching:
         self._taken: dict[str, tuple[str, list[dict[str, Any]]]] = {}  # run -> epoch, records so far
         self._folds: dict[str, tuple[str, int, Fold]] = {}
         self._listed: tuple[float, list[Header]] = (0.0, [])
+        self._known: dict[Ref, Header | None] = {}
 
     # ── on the loop ───────────────────────────────────────────────────────────────────────────
 
@@ -110,7 +112,7 @@ class Watching:
         """The runs, those under way first; up to a second old."""
         asked, found = self._listed
         if time.monotonic() - asked > FRESH_S or not asked:
-            found = self.ask(tapes.headers)
+            found = self.ask(lambda space: tapes.headers(space, known=self._known))
             self._listed = time.monotonic(), found
         return found
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
+from memgang.answers.answer import encoded
 from memgang.canonical import read_json
 from memgang.doors.metrics import app as exporter
 from memgang.doors.proxy import asking, references
-from memgang.doors.proxy.answers import encoded
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller, Denied, Entrance, Headers, header
 from memgang.doors.proxy.failing import told
@@ -123,7 +125,7 @@ class Proxy:
                                  cache_control=header(headers, b"cache-control"), refs=refs)
             if asked.controls.store:
                 if not refs and len(content) <= READ_BYTES_MAX:
-                    self._read[said] = asked
+                    self._read[said] = asked = replace(asked, formed=self._recaller.space.form(asked.call))
                     if len(self._read) > READ_MAX:
                         self._read.popitem(last=False)
                 return await self._recaller.reply(asked, caller)
@@ -177,7 +179,12 @@ class Proxy:
 
 def _path(scope: Message) -> str:
     """The path behind /v1, still percent-encoded. It must not lead out of what the upstream was named for."""
-    raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+    return _below(scope.get("raw_path") or scope["path"].encode())
+
+
+@functools.lru_cache(64)  # there are few, and what is refused is not kept
+def _below(given: bytes) -> str:
+    raw = given.decode("latin-1").partition("?")[0]
     path: str = raw.removeprefix("/v1") if raw.startswith("/v1/") else raw
     steps = unquote(unquote(path)).replace("\\", "/").split("/")
     if not path.startswith("/") or {".", ".."} & set(steps) or "" in steps[1:-1] or not path.isascii() or not path.isprintable():

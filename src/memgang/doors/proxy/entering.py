@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -39,7 +40,10 @@ class Caller:
 
 def header(headers: Headers, name: bytes) -> str:
     """A header's text, '' without it."""
-    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
 
 
 class Entrance:
@@ -88,6 +92,7 @@ class Entrance:
             raise Denied(400, "invalid_header", str(error)) from None
 
 
+@functools.lru_cache(256)  # most ask by the same name
 def _name(host: str) -> str:
     """A Host without its port; '' for what is none."""
     try:

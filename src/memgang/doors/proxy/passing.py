@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
-
-import httpx
 
 from memgang.doors.proxy.asking import OURS
 from memgang.doors.proxy.entering import Headers, header
@@ -14,6 +13,9 @@ from memgang.doors.proxy.failing import Refusals
 from memgang.doors.proxy.replies import Reply, passed_on
 from memgang.doors.proxy.upstream import Upstream, Upstreams, refusal
 from memgang.errors import ModelError
+
+if TYPE_CHECKING:
+    from memgang.doors.proxy.reaching import Response
 
 # What goes on. Credentials do not, nor what says whose account it is: that is the proxy's.
 _SENT = (b"accept", b"content-type", b"content-encoding", b"idempotency-key", b"if-none-match", b"openai-beta", b"range")
@@ -35,19 +37,19 @@ class Passage:
         opened = contextlib.AsyncExitStack()
         try:
             response = await opened.enter_async_context(
-                self._upstreams.send(upstream, method, path, body or None, sent, asked_for(query)))
-            if response.status_code >= 400:
+                self._upstreams.send(upstream, method, path, body or None, sent, asked_for(query), raw=True))
+            if response.status >= 400:
                 async with opened:
                     return passed_on(await refusal(upstream, response), **told)
         except ModelError as failure:
             return self._refusals.reply("", failure, **told)
-        returned = {name: text for name in _RETURNED if (text := response.headers.get(name)) is not None}
-        return Reply(response.status_code, _handed_on(response, opened), response.headers.get("content-type", ""), returned | told)
+        returned = {name: text for name in _RETURNED if (text := response.headers.get(name, ""))}
+        return Reply(response.status, _handed_on(response, opened), response.headers.get("content-type", ""), returned | told)
 
 
-async def _handed_on(response: httpx.Response, opened: contextlib.AsyncExitStack) -> AsyncGenerator[bytes, None]:
+async def _handed_on(response: Response, opened: contextlib.AsyncExitStack) -> AsyncGenerator[bytes, None]:
     async with opened:
-        async for block in response.aiter_raw():
+        async for block in response.content.iter_any():
             yield block
 
 

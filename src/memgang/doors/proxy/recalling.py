@@ -13,8 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 
 from memgang import llms, sse
-from memgang.doors.proxy import chat
-from memgang.doors.proxy.answers import Answer, cut
+from memgang.answers import Answer, chat, is_plain, taken
+from memgang.answers.answer import cut
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller
 from memgang.doors.proxy.failing import Refusals
@@ -44,14 +44,16 @@ class Recaller:
 
     async def reply(self, asked: Asked, caller: Caller) -> Reply:
         """The reply. Of a stream, the first event is there."""
-        with self.space.acting_as(agent=caller.agent or None, run=caller.run or None):
+        named = caller.agent or caller.run
+        with self.space.acting_as(agent=caller.agent or None, run=caller.run or None) if named else contextlib.nullcontext():
             if asked.samples and caller.agent:  # without an identity there is nobody whose asks could be counted
-                asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"))
-            formed = self.space.form(asked.call)
+                asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"), formed=None)
+            formed = asked.formed or self.space.form(asked.call)
             exchange = _Exchange(self, asked, formed)
-            ending = asyncio.timeout(self.answer_s)
             try:
-                async with ending:
+                if not asked.streaming and (kept := exchange.at_hand()) is not None:
+                    return exchange.whole(kept)  # the usual case waits for nothing
+                async with asyncio.timeout(self.answer_s):
                     return await (exchange.streamed() if asked.streaming else exchange.plain())
             except (MemGangError, TimeoutError) as failure:
                 return self.refusals.reply(formed.key, failure, **exchange.headers("miss"))
@@ -83,8 +85,10 @@ class _Exchange:
     def __init__(self, recaller: Recaller, asked: Asked, formed: Formed) -> None:
         self._recaller, self._asked, self._formed = recaller, asked, formed
         self._made: Answer | None = None  # that of the attempt led here
+        self._sent: list[bytes] = []  # and its pieces
         self._recalled: Recalled | None = None
         self._degraded = False
+        self._shown_events = 0
 
     def _open(self) -> Stream:
         """The answer as it comes."""
@@ -102,7 +106,7 @@ class _Exchange:
     async def _still_young(self, stamp: bytes) -> bool:
         return self._young(stamp)
 
-    def _at_hand(self) -> bytes | None:
+    def at_hand(self) -> bytes | None:
         """The answer as it was kept, if this host has it."""
         space = self._recaller.space
         if self._asked.controls.anew or (found := space.answer_at_hand(self._asked.call, self._formed, usable=self._young)) is None:
@@ -122,15 +126,15 @@ class _Exchange:
         which = (asked.upstream.url, asked.model)
         streamed = asked.route != "embeddings" and which not in upstreams.plain_only
         while True:
-            self._made = answer = asked.answer()
+            self._made, self._sent = answer, sent = asked.answer(), list[bytes]()
             headers = {"content-type": "application/json", "accept-encoding": "identity"}
             if isinstance(asked.call.arguments, dict) and (beta := asked.call.arguments.get("beta")):
                 headers["openai-beta"] = beta
             async with contextlib.AsyncExitStack() as sending:
-                sent = sending.enter_context(self._sent(streamed))
+                span = sending.enter_context(self._spanned(streamed))
                 response = await sending.enter_async_context(
                     upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers))
-                if response.status_code != 200:
+                if response.status != 200:
                     said = await refusal(asked.upstream, response)
                     if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
                         upstreams.plain_only.add(which)  # refused before any work: asked once more without
@@ -140,12 +144,13 @@ class _Exchange:
                     raise said.error(asked.model)
                 try:
                     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-                    blocks = response.aiter_bytes()
+                    blocks = response.content.iter_any()
                     async for piece in _events(answer, blocks) if kind == "text/event-stream" else _whole(answer, blocks):
+                        sent.append(piece)
                         yield piece
                 finally:
-                    if sent is not None:
-                        sent.answered(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.tokens_cached,
+                    if span is not None:
+                        span.answered(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.tokens_cached,
                                       estimated=answer.usage.estimated)
                     if (work := current_work.get()) is not None:
                         work.own = work.own + self._priced(answer.usage)
@@ -154,7 +159,7 @@ class _Exchange:
             return
 
     @contextlib.contextmanager
-    def _sent(self, streamed: bool) -> Iterator[Inference | None]:
+    def _spanned(self, streamed: bool) -> Iterator[Inference | None]:
         """The span of one request to the upstream, where somebody wants spans."""
         if (telemetry := self._recaller.space.store.telemetry) is None:
             yield None
@@ -198,38 +203,35 @@ class _Exchange:
         self._recalled, self._degraded = stream.recalled, stream.degraded
 
     async def plain(self) -> Reply:
-        """The answer in one piece."""
-        kept = self._at_hand()
-        if kept is None:
-            pieces: list[bytes] = []
-            try:
-                async with contextlib.aclosing(self._open()) as stream:
-                    async for piece in stream:
-                        if piece is RESTARTED:
-                            pieces.clear()
-                        else:
-                            pieces.append(_bytes(piece))
-                    self._seen(stream)
-            except (StoreFull, TooLarge):
-                if self._made is None or not self._made.whole:
-                    raise
-                return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
-            kept = b"".join(pieces)
+        """The answer in one piece, made or waited for."""
+        pieces: list[bytes] = []
+        try:
+            async with contextlib.aclosing(self._open()) as stream:
+                async for piece in stream:
+                    if piece is RESTARTED:
+                        pieces.clear()
+                    else:
+                        pieces.append(_bytes(piece))
+                self._seen(stream)
+        except (StoreFull, TooLarge):
+            if self._made is None or not self._made.whole:
+                raise
+            return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
+        return self.whole(b"".join(pieces))
+
+    def whole(self, kept: bytes) -> Reply:
+        """The answer in one piece, from what is kept of it."""
         assert self._recalled is not None
         plains, ref = self._recaller.plains, self._recalled.ref
         if (made := plains.get(ref, self._asked.route)) is None:
-            made = self._answer(kept).plain()
+            # Mostly that of the attempt led here, which has been read. Who was overtaken is given another one.
+            ours = self._made is not None and self._made.whole and b"".join(self._sent) == kept
+            made = (self._made if ours and self._made is not None else self._answer(kept)).plain()
             plains.keep(ref, self._asked.route, made)
         return Reply(200, made, headers=self.headers(self._how()))
 
     def _answer(self, kept: bytes) -> Answer:
-        answer = self._asked.answer()
-        if _is_plain(kept):
-            answer.take_plain(kept)
-        else:
-            for event in Frames().take(kept):
-                answer.take(event)
-        return answer
+        return taken(self._asked.answer(), kept)
 
     async def streamed(self) -> Reply:
         """The answer as events, the first of which is there."""
@@ -242,23 +244,24 @@ class _Exchange:
         return Reply(200, self._going_on(first, shown), STREAM, self.headers(self._how()) | {"cache-control": "no-cache"})
 
     async def _going_on(self, first: bytes | None, shown: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        number = 0
         async with contextlib.aclosing(shown):
             try:
                 if first is not None:
                     yield first
-                async for event in shown:
-                    number += 1
-                    yield event
+                async for events in shown:
+                    yield events
             except MemGangError as failure:
                 code = failure.code if isinstance(failure, ModelError) else type(failure).__name__
-                yield error_event(self._asked.route, code, failure.explain(), number)
+                yield error_event(self._asked.route, code, failure.explain(), max(0, self._shown_events - 1))
 
     async def _shown(self) -> AsyncGenerator[bytes, None]:
-        """The events this caller is shown. The one that ends the answer comes when it is certain that this is the answer."""
+        """The events this caller is shown, those that are there at once as one piece.
+
+        The one that ends the answer comes when it is certain that this is the answer.
+        """
         frames, held, plain = Frames(), list[bytes](), b""
         hides_usage = self._asked.route == "chat" and not self._asked.include_usage
-        kept = self._at_hand()
+        kept = self.at_hand()
         try:
             async with contextlib.AsyncExitStack() as opened:
                 stream: AsyncIterator[str | bytes]
@@ -270,27 +273,25 @@ class _Exchange:
                     if kept is None:
                         self._seen(followed)
                     block = _bytes(piece)
-                    if plain or _is_plain(block) and not frames.rest and not held:
+                    if plain or is_plain(block) and not frames.rest and not held:
                         plain += block
                         continue
+                    ready: list[bytes] = []
                     for event in frames.take(block):
-                        while held:
-                            yield held.pop(0)
-                        if hides_usage and chat.only_usage(event):
-                            continue
-                        if _ends(event):
-                            held.append(event)
-                        else:
-                            yield event
+                        ready += held
+                        held.clear()
+                        if not (hides_usage and chat.only_usage(event)):
+                            (held if _ends(event) else ready).append(event)
+                    if ready:
+                        self._shown_events += len(ready)
+                        yield b"".join(ready)
         except (StoreFull, TooLarge):
             if self._made is None or not self._made.whole:
                 raise
-        for event in held:
-            yield event
         if plain:
-            for event in self._answer(plain).events():
-                if not (hides_usage and chat.only_usage(event)):
-                    yield event
+            held = [event for event in self._answer(plain).events() if not (hides_usage and chat.only_usage(event))]
+        if held:
+            yield b"".join(held)
 
 
 async def _events(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -320,11 +321,6 @@ async def _whole(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerator
             raise TooLarge("the answer", len(body), ANSWER_BYTES_MAX)
     answer.take_plain(bytes(body))
     yield bytes(body)
-
-
-def _is_plain(block: bytes) -> bool:
-    """Whether this begins an answer in one piece; an event begins with the name of a field."""
-    return block.lstrip()[:1] == b"{"
 
 
 def _ends(event: bytes) -> bool:

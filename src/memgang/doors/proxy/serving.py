@@ -88,6 +88,7 @@ def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callabl
         StoreUnavailable: there is no server to remember anything.
     """
     try:
+        import aiohttp  # noqa: F401  # by the upstreams
         import uvicorn
     except ImportError as error:
         raise ConfigError("the proxy needs more packages: pip install 'memgang[proxy]'") from error

@@ -10,6 +10,7 @@ from memgang.doors.dashboard.view import View, selection
 from memgang.flock.tape import ALL, Header
 
 SELECTED = "mg_selected"  # what was clicked, until the frame has gone there
+RENEWED = "mg_renewed"
 PAGES = {"agent": "agents", "object": "memory"}
 
 
@@ -22,8 +23,13 @@ def page(view: View) -> None:
         st.caption(about)
     over = bool(header.ended)
     data = {"run": view.run, "mode": "replay" if over else "live", "url": view.live_url(), "t": view.t, "sel": view.selected,
-            "pages": PAGES}
-    flock(data, _clicked, lambda: None)  # for a new pass it is enough that the script runs
+            "pages": PAGES, "renewed": st.session_state.get(RENEWED, 0)}
+    flock(data, _clicked, _renewed)
+
+
+def _renewed() -> None:
+    """The pass has ended, and the script makes another. The page is only told where something differs from what it was given."""
+    st.session_state[RENEWED] = st.session_state.get(RENEWED, 0) + 1
 
 
 def _clicked() -> None:
