@@ -209,6 +209,12 @@ export class Player {
     this.urgent = true;
   }
 
+  // A replay of the whole takes so long.
+  playIn(seconds) {
+    this.setSpeed(Math.max(SHORT_S, Math.min(LONG_S, this.reel.end / 1000)) / seconds);
+    this.play();
+  }
+
   setSpeed(speed) {
     this.speed = Math.max(0.05, Math.min(64, Number(speed) || 1));
     this.urgent = true;
