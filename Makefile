@@ -56,10 +56,8 @@ pictures: $(VENV)/.dev
 	@mkdir -p build docs/pictures && rm -rf build/pictures
 	@export MEMGANG_STATE_DIR=build/pictures/state MEMGANG_RUNTIME_DIR=$$(mktemp -d); \
 	  $(RUN)/memgang run $(DEMO) >/dev/null && \
-	  $(RUN)/memgang export last --space demo --jsonl build/pictures/demo.jsonl && \
-	  $(RUN)/memgang export build/pictures/demo.jsonl --gif docs/pictures/flock.gif --width 800 --height 480 --seconds 9 && \
-	  $(RUN)/memgang export build/pictures/demo.jsonl --png docs/pictures/flock-dark.png --at 0.7 --width 1280 --height 760 && \
-	  $(RUN)/memgang export build/pictures/demo.jsonl --png docs/pictures/flock-light.png --at 0.7 --width 1280 --height 760 --theme light
+	  $(RUN)/memgang export last --space demo --jsonl build/pictures/demo.jsonl >/dev/null
+	@$(RUN)/python docs/pictures.py build/pictures/demo.jsonl
 
 test: $(VENV)/.dev
 	$(RUN)/python -m pytest $(ARGS)

@@ -16,6 +16,8 @@ from memgang.flock.tape import Tape
 from memgang.settings import Settings
 from memgang.space import Space
 
+PICTURE, FILM = (1440, 860), (640, 400)  # pixels; a film of these is for a page that many open, and small enough for it
+
 Which = Annotated[str, typer.Argument(metavar="RUN|FILE", help="A run's id, `last`, or a tape: a file that `export --jsonl` wrote.")]
 Masked = Annotated[bool, typer.Option("--mask", help="Names, titles and ids are replaced: agents become agent-1, agent-2 ...")]
 Theme = Annotated[Literal["dark", "light", "system"], typer.Option(help="Colours; `system`: as the reader's own (HTML only).")]
@@ -45,10 +47,11 @@ def export(
     png: Annotated[Path | None, typer.Option(help="The same with birds and numbers, taken in a browser.")] = None,
     gif: Annotated[Path | None, typer.Option(help="A film of the whole run, taken in a browser.")] = None,
     at: Annotated[float | None, typer.Option(min=0, help="Seconds since the run began; else its end.", show_default=False)] = None,
-    width: Annotated[int, typer.Option(min=320, max=7680, help="Of pictures and films, in pixels.")] = 1440,
-    height: Annotated[int, typer.Option(min=240, max=4320, help="The same.")] = 860,
-    seconds: Annotated[float, typer.Option(min=1, max=120, help="How long a film is.")] = 8.0,
-    fps: Annotated[int, typer.Option(min=1, max=50, help="Pictures a second of a film.")] = 10,
+    width: Annotated[int | None, typer.Option(
+        min=320, max=7680, help="Of pictures and films, in pixels; else 1440, of films 640.", show_default=False)] = None,
+    height: Annotated[int | None, typer.Option(min=240, max=4320, help="The same; else 860, of films 400.", show_default=False)] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=120, help="How long a film is.")] = 6.0,
+    fps: Annotated[int, typer.Option(min=1, max=50, help="Pictures a second of a film.")] = 8,
     theme: Theme = "dark", mask: Masked = False, as_json: AsJson = False,
 ) -> None:
     """Write a run into files that open anywhere: a page, a tape, a picture, a film."""
@@ -62,7 +65,8 @@ def export(
     tape = taped(run, space, mask)
     moment = round(at * 1000) if at is not None else None
     for kind, file in wanted.items():
-        _written(file, _made(kind, tape, moment, width, height, seconds, fps, theme))
+        wide, high = FILM if kind == "gif" else PICTURE
+        _written(file, _made(kind, tape, moment, width or wide, height or high, seconds, fps, theme))
     told = {kind: {"file": str(file), "bytes": file.stat().st_size} for kind, file in wanted.items()}
     if as_json:
         print_json({"run": tape.header.run, "records": len(tape.records), "files": told})
