@@ -49,7 +49,8 @@ def env(folder: Path) -> dict[str, str]:
     """What a person's shell has."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MEMGANG_", "OPENAI_"))}
     return kept | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"),
-                   "MEMGANG_HOST_DIR": str(folder / "host"), "MEMGANG_STATE_DIR": str(folder / "state"), "MEMGANG_RUNTIME_DIR": str(folder / "run")}
+                   "MEMGANG_HOST_DIR": str(folder / "host"), "MEMGANG_STATE_DIR": str(folder / "state"),
+                   "MEMGANG_RUNTIME_DIR": str(folder / "run")}
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the block is for a shell")
