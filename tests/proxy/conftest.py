@@ -61,6 +61,7 @@ def proxied(upstream: tuple[Upstream, str], opened: Callable[..., Any]) -> Calla
             upstreams = Upstreams(read_upstreams([*named, *([] if named else [upstream[1]])], keys, KEY), 20)
             ending.push_async_callback(upstreams.aclose)
             app = await proxy_of(space, upstreams, Place(host="127.0.0.1", port=0, **place))
+            ending.push_async_callback(app.aclose)
             async with served(app) as url, openai.AsyncOpenAI(base_url=url, api_key="unused", max_retries=0, timeout=30) as client:
                 yield Set(upstream[0], url, space, client)
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
-from memgang import llms, sse
+from memgang import sse
 from memgang.doors.proxy import chat
 from memgang.doors.proxy.answers import Answer, cut
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller
 from memgang.doors.proxy.failing import Refusals
+from memgang.doors.proxy.paying import Payer, Tab, cost
 from memgang.doors.proxy.replies import STREAM, Reply, error_event
 from memgang.doors.proxy.upstream import Upstreams, refusal
 from memgang.errors import MemGangError, ModelError, StoreFull, TooLarge
-from memgang.model import Completion, Ref, Usage, current_work
+from memgang.model import Ref, Usage, current_work
 from memgang.recall import Formed, Recalled
-from memgang.settings import Price
 from memgang.space import Space
 from memgang.sse import Frames
 from memgang.streaming import RESTARTED, Stream
@@ -36,8 +36,8 @@ STAMP = b"at:"  # what is kept with an answer as its validator: when it was made
 class Recaller:
     """All recalled requests of one proxy."""
 
-    def __init__(self, space: Space, upstreams: Upstreams, prices: Mapping[str, Price], answer_s: float) -> None:
-        self.space, self.upstreams, self.prices, self.answer_s = space, upstreams, prices, answer_s
+    def __init__(self, space: Space, upstreams: Upstreams, payer: Payer, answer_s: float) -> None:
+        self.space, self.upstreams, self.payer, self.answer_s = space, upstreams, payer, answer_s
         self.refusals = Refusals()
         self.plains = Plains()
 
@@ -47,7 +47,7 @@ class Recaller:
             if asked.samples and caller.agent:  # without an identity there is nobody whose asks could be counted
                 asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"))
             formed = self.space.form(asked.call)
-            exchange = _Exchange(self, asked, formed)
+            exchange = _Exchange(self, asked, formed, caller)
             ending = asyncio.timeout(self.answer_s)
             try:
                 async with ending:
@@ -79,8 +79,8 @@ class Plains:
 class _Exchange:
     """One request and what comes of it."""
 
-    def __init__(self, recaller: Recaller, asked: Asked, formed: Formed) -> None:
-        self._recaller, self._asked, self._formed = recaller, asked, formed
+    def __init__(self, recaller: Recaller, asked: Asked, formed: Formed, caller: Caller) -> None:
+        self._recaller, self._asked, self._formed, self._caller = recaller, asked, formed, caller
         self._made: Answer | None = None  # that of the attempt led here
         self._recalled: Recalled | None = None
         self._degraded = False
@@ -113,11 +113,18 @@ class _Exchange:
     # ── leading ───────────────────────────────────────────────────────────────────────────────
 
     async def _produce(self) -> AsyncGenerator[bytes, None]:
-        """Ask the upstream: the pieces of its answer as they come, and no end unless it is whole."""
-        asked, upstreams = self._asked, self._recaller.upstreams
+        """Ask the upstream: the pieces of its answer as they come, and no end unless it is whole. The caller pays."""
+        asked, payer = self._asked, self._recaller.payer
         for ref in asked.refs:  # made from these: forgotten with them
             if (work := current_work.get()) is not None:
                 work.read.setdefault(ref, None)
+        paying = payer.spending(self._caller, asked.model, asked.body, answers=asked.route != "embeddings")
+        async with paying as tab, contextlib.aclosing(self._attempt(tab)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _attempt(self, tab: Tab) -> AsyncGenerator[bytes, None]:
+        asked, upstreams = self._asked, self._recaller.upstreams
         which = (asked.upstream.url, asked.model)
         streamed = asked.route != "embeddings" and which not in upstreams.plain_only
         while True:
@@ -125,13 +132,15 @@ class _Exchange:
             headers = {"content-type": "application/json", "accept-encoding": "identity"}
             if isinstance(asked.call.arguments, dict) and (beta := asked.call.arguments.get("beta")):
                 headers["openai-beta"] = beta
-            async with upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers) as response:
+            sending = upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers, unsent=tab.nothing)
+            async with sending as response:
                 if response.status_code != 200:
                     said = await refusal(asked.upstream, response)
                     if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
                         upstreams.plain_only.add(which)  # refused before any work: asked once more without
                         streamed = False
                         continue
+                    tab.nothing()
                     self._recaller.refusals.heard(self._formed.key, said)
                     raise said.error(asked.model)
                 try:
@@ -140,6 +149,7 @@ class _Exchange:
                     async for piece in _events(answer, blocks) if kind == "text/event-stream" else _whole(answer, blocks):
                         yield piece
                 finally:
+                    tab.was(answer.usage)
                     if (work := current_work.get()) is not None:
                         work.own = work.own + self._priced(answer.usage)
             if not answer.whole:
@@ -147,11 +157,7 @@ class _Exchange:
             return
 
     def _priced(self, usage: Usage) -> Usage:
-        price = self._recaller.prices.get(self._asked.model)
-        if price is None:
-            return usage
-        spent = Completion(text="", tokens_in=usage.tokens_in, tokens_out=usage.tokens_out, tokens_cached=usage.tokens_cached)
-        return usage + Usage(micro_usd=llms.price(spent, price))
+        return usage + Usage(micro_usd=cost(usage, self._recaller.payer.price(self._asked.model)))
 
     # ── delivering ────────────────────────────────────────────────────────────────────────────
 

@@ -5,7 +5,7 @@ Where is decided at the start and by the model's name alone. Nothing in a reques
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -89,9 +89,10 @@ class Upstreams:
 
     @asynccontextmanager
     async def send(
-        self, upstream: Upstream, method: str, path: str, content: bytes | None, headers: Mapping[str, str], query: str = ""
+        self, upstream: Upstream, method: str, path: str, content: bytes | None, headers: Mapping[str, str], query: str = "",
+        unsent: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[httpx.Response]:
-        """The server's reply, whose body is still to be read.
+        """The server's reply, whose body is still to be read. ``unsent`` is called where the request never left.
 
         Raises:
             ModelError: transient; it cannot be reached, or did not answer in time.
@@ -101,6 +102,8 @@ class Upstreams:
         try:
             response = await self._client.send(request, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL | httpx.UnsupportedProtocol):
+                unsent()
             raise unreachable(upstream, error) from None
         try:
             yield response
