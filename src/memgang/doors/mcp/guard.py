@@ -6,15 +6,14 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from memgang.doors.guessing import Guesses
+
 BODY_S = 30.0  # a request that is not there by then is given up
-WRONG_A_MINUTE = 5
-ADDRESSES_MAX = 10_000  # remembered; the oldest goes first
 
 
 class Guard:
@@ -24,7 +23,7 @@ class Guard:
         """``hosts`` are the values of Host that are served; without a ``token`` none is asked for."""
         self._app, self._hosts = app, frozenset(host.lower() for host in hosts)
         self._token = _hashed(token) if token else b""
-        self._wrong: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or answer 421, 401 or 429 before anything is read or done."""
@@ -35,8 +34,8 @@ class Guard:
         if headers.get(b"host", b"").decode("latin-1").lower() not in self._hosts:
             await PlainTextResponse("This server does not answer under that name.", 421)(scope, receive, send)
         elif self._token and not self._knows(headers.get(b"authorization", b"")):
-            status, text = self._refusal((scope.get("client") or ("",))[0])
-            refused = PlainTextResponse(text, status, headers={"WWW-Authenticate": "Bearer", "Connection": "close"})
+            status, text, more = self._refusal((scope.get("client") or ("",))[0])
+            refused = PlainTextResponse(text, status, headers={"WWW-Authenticate": "Bearer", "Connection": "close"} | more)
             await refused(scope, receive, send)
         else:
             await self._within_time(scope, receive, send)
@@ -46,17 +45,10 @@ class Guard:
         # Both are hashes of one length, and compared in constant time: how much of a guess was right is not to be seen.
         return hmac.compare_digest(_hashed(token.strip()), self._token) and kind.lower() == "bearer"
 
-    def _refusal(self, address: str) -> tuple[int, str]:
-        now = time.monotonic()
-        began, count = self._wrong.pop(address, (now, 0))
-        if now - began > 60:
-            began, count = now, 0
-        self._wrong[address] = began, count + 1
-        if len(self._wrong) > ADDRESSES_MAX:
-            self._wrong.popitem(last=False)
-        if count >= WRONG_A_MINUTE:
-            return 429, "Too many requests without a right token; wait a minute."
-        return 401, "This server wants its token: Authorization: Bearer <token>."
+    def _refusal(self, address: str) -> tuple[int, str, dict[str, str]]:
+        if wait_s := self._guesses.wrong(address):
+            return 429, "Too many requests without a right token; wait a minute.", {"Retry-After": str(wait_s)}
+        return 401, "This server wants its token: Authorization: Bearer <token>.", {}
 
     async def _within_time(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Give the body to the application once it is there; it may be slow to answer, but not to be asked."""

@@ -77,7 +77,7 @@ class Proxy:
     async def _reply(self, scope: Message, receive: Receive, inside: contextlib.AsyncExitStack) -> Reply:
         headers: Headers = scope["headers"]
         try:
-            caller = await self._entrance.admit(headers)
+            caller = await self._entrance.admit(headers, (scope.get("client") or ("",))[0])
             path = _path(scope)
             await inside.enter_async_context(self._allowances.entered(caller.agent, caller.scope, caller.allows))
         except (Denied, AllowanceExceeded):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from memgang.doors.guessing import Guesses
 from memgang.errors import ConfigError
 from memgang.store.allowances import Allowance
 from memgang.store.keys import check_label
@@ -49,14 +50,15 @@ class Entrance:
 
     def __init__(self, tokens: Tokens, hosts: Sequence[str], origins: Sequence[str], *, required: bool) -> None:
         self._tokens, self._required = tokens, required
+        self._guesses = Guesses()
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
-    async def admit(self, headers: Headers) -> Caller:
-        """The caller.
+    async def admit(self, headers: Headers, address: str = "") -> Caller:
+        """The caller. ``address`` is where wrong tokens are counted.
 
         Raises:
-            Denied: with 403, 401, or 400 where an agent or run is no label.
+            Denied: with 403, 401, 429 after too many wrong tokens, or 400 where an agent or run is no label.
         """
         hosts = [value.decode("latin-1").lower() for key, value in headers if key == b"host"]
         if len(hosts) != 1 or _name(hosts[0]) not in self._hosts:
@@ -71,6 +73,9 @@ class Entrance:
         if self._required or self._tokens.any or text.strip().startswith(SIGN):
             token = await self._tokens.owner(text.strip()) if scheme.lower() == "bearer" else None
             if token is None:
+                if wait_s := self._guesses.wrong(address):
+                    raise Denied(429, "rate_limit_exceeded", "too many requests without a right token came from this address",
+                                 **{"retry-after": str(wait_s)})
                 raise Denied(401, "invalid_api_key", "a token of this space is needed as the API key; `memgang token create` makes one")
             agent, scope, allows = token.agent, token.scope, token.allows
         try:
