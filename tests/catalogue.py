@@ -72,6 +72,7 @@ LINES = {
     "B11": "A changed file or page is never answered from memory",
     "B13": "Eviction takes what the rule names, and never what is protected",
     "B14": "The log of reads under kill -9, lost replies and repeats: none missing, none doubled",
+    "C1": "Whatever is made from the proxy's description is answered as it says, and never with a 5xx",
     "C3": "Files made to exhaust a parser are refused in bounded time and memory",
     "C4": "Bodies of every size near every border",
     "C5": "Text of every kind in payloads, and only labels in names",

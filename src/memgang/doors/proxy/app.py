@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from memgang.canonical import read_json
-from memgang.doors.proxy import asking, references
+from memgang.doors.proxy import asking, describing, references
 from memgang.doors.proxy.answers import encoded
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller, Denied, Entrance, Headers, header
@@ -48,6 +48,7 @@ class Proxy:
         self._allowances = recaller.payer.allowances
         self._recaller, self._entrance, self._body_bytes_max = recaller, entrance, body_bytes_max
         self._upstreams = recaller.upstreams
+        self._described = encoded(describing.description())
         self._passage = Passage(recaller.upstreams, recaller.refusals, recaller.payer)
         self._read: OrderedDict[_Said, Asked] = OrderedDict()  # requests as they were read: most that hit were asked before
 
@@ -83,6 +84,8 @@ class Proxy:
         except (Denied, AllowanceExceeded):
             await self._let_out(receive)
             raise
+        if scope["method"] in ("GET", "HEAD") and scope["path"] == describing.PATH:
+            return Reply(200, self._described)
         content = await self._content(headers, receive)
         query = scope.get("query_string", b"").decode("latin-1")
         method = scope["method"]
