@@ -79,6 +79,7 @@ LINES = {
     "C6": "No text becomes a path",
     "C7": "No text widens a key or a pattern",
     "C8": "Equal calls have one key, different calls have different ones",
+    "C9": "Requests made to confuse, to hold and to fill a server: no 5xx, nobody else is held up, memory is bounded",
     "C10": "A provider that cuts, errs or stalls: nothing incomplete is kept, and all who follow have the same outcome",
     "C11": "Foreign and corrupt values in the server are errors with a type, never a crash loop",
     "D1": "Nothing stored is ever run",

@@ -14,22 +14,12 @@ from memgang.doors import guessing
 from memgang.doors.proxy.describing import description
 from memgang.store import tokens
 from tests.proxy.conftest import Set
-from tests.proxy.upstream import Upstream, served
+from tests.proxy.upstream import Strict, served
 
 schemathesis = pytest.importorskip("schemathesis")
 
 PATHS = sorted(description()["paths"])
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
-
-
-class Strict(Upstream):
-    """A provider that refuses what it does not understand, as real ones do."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            await self.whole(send, 400, {"error": {"message": f"no: {error!r}"[:200], "type": "invalid_request_error", "code": None}})
 
 
 def conforming(url: str, mode: Any, examples: int) -> list[int]:

@@ -32,6 +32,7 @@ READ_MAX, READ_BYTES_MAX = 256, 32 * 1024
 
 BODY_S = 30.0  # how long a request may take to arrive
 REFUSED_S = 5.0  # and how long one that is refused
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REFUSED_TIMES = 4  # as much as may be sent, so much of a refused request is taken and thrown away
 
 _log = logging.getLogger("memgang.proxy")
@@ -79,6 +80,8 @@ class Proxy:
         headers: Headers = scope["headers"]
         try:
             caller = await self._entrance.admit(headers, (scope.get("client") or ("",))[0])
+            if scope["method"] not in METHODS:
+                raise Denied(405, "method_not_allowed", f"the methods are {', '.join(METHODS)}", allow=", ".join(METHODS))
             path = _path(scope)
             await inside.enter_async_context(self._allowances.entered(caller.agent, caller.scope, caller.allows))
         except (Denied, AllowanceExceeded):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import memgang
+from memgang.doors.guarding import Patience, guarded
 from memgang.doors.proxy.app import Proxy
 from memgang.doors.proxy.entering import LOOPBACK, Entrance
 from memgang.doors.proxy.paying import Payer
@@ -100,7 +101,7 @@ def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callabl
                 app = await proxy_of(space, upstreams, place)
                 ending.push_async_callback(app.aclose)
                 config = uvicorn.Config(
-                    app, loop="auto", http="auto", ws="none", lifespan="off",
+                    app, loop="auto", http=guarded(Patience()), ws="none", lifespan="off",
                     log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
                     proxy_headers=False, timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=GRACE_S)
                 server = uvicorn.Server(config)
