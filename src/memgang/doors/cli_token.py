@@ -16,7 +16,7 @@ from memgang.store import tokens
 from memgang.store.allowances import Account, Allowance, Spent
 from memgang.store.tokens import Token
 
-app = typer.Typer(help="Tokens of agents, for `memgang proxy`. Kept as hashes only.", rich_markup_mode=None)
+app = typer.Typer(help="Tokens of agents, for `memgang proxy` and `memgang mcp --http`. Kept as hashes only.", rich_markup_mode=None)
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _RATE = re.compile(r"(\d{1,7})/(\d{0,5})([smhd])\Z")

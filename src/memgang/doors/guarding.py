@@ -39,7 +39,7 @@ def guarded(patience: Patience) -> type[Any]:
     """A class of connections for uvicorn (``http=``). One of them lives as long as its connection."""
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # extras: only a door that serves needs it
 
-    class Guarded(HttpToolsProtocol):  # type: ignore[misc]  # it ships no types
+    class Guarded(HttpToolsProtocol):
         def connection_made(self, transport: Any) -> None:
             self._timer: asyncio.TimerHandle | None = None
             self._stalled: asyncio.TimerHandle | None = None
