@@ -1,7 +1,7 @@
-"""A process of agents: the official client, sync in threads or async in one loop, half of them streaming. Waits for a line, then all ask.
+"""A process of agents: the official client, sync in threads or async in one loop, half of them streaming.
 
-    python -m tests.proxy.asker threads|loop KIND COUNT URL...      KIND: chat | tools | responses | responses-tools
-                                                                    prints a JSON line for each answer: how, answer, tokens, id
+    python -m tests.proxy.asker threads|loop COUNT URL...      reads lines: chat | tools | responses | responses-tools; at each all ask it
+                                                               at once, and print a JSON line for each answer: how, answer, tokens, id
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def response(answer: Any) -> list[Any]:
 
 
 def asking(client: Any, kind: str, streams: bool) -> Any:
-    """The raw request of this client, and what reads its answer: whole, or as a list of events."""
+    """What the client asks, with its headers, and what reads its answer: whole, or as a list of events."""
     ask = {"model": "m", "temperature": 0, **ASKS[kind]}
     if kind.startswith("responses"):
         return client.responses.with_raw_response.create(**ask, stream=streams), (
@@ -59,12 +59,12 @@ def asking(client: Any, kind: str, streams: bool) -> Any:
     return client.chat.completions.with_raw_response.create(**ask, **more), chat_streamed if streams else chat_plain
 
 
-def in_threads(kind: str, count: int, urls: list[str]) -> None:
+def in_threads(count: int, urls: list[str]) -> None:
     """The sync client, a thread for each ask."""
     clients = [openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60) for url in urls]
     all_here = threading.Barrier(count)
 
-    def ask(number: int) -> str:
+    def ask(kind: str, number: int) -> str:
         all_here.wait()
         streams = number % 4 >= 2
         raw, read = asking(clients[number % len(clients)], kind, streams)
@@ -73,16 +73,16 @@ def in_threads(kind: str, count: int, urls: list[str]) -> None:
 
     with ThreadPoolExecutor(count) as pool:
         print("ready", flush=True)
-        sys.stdin.readline()
-        for line in pool.map(ask, range(count)):
-            print(line, flush=True)
+        for kind in sys.stdin:
+            for line in pool.map(ask, [kind.strip()] * count, range(count)):
+                print(line, flush=True)
 
 
-async def in_loop(kind: str, count: int, urls: list[str]) -> None:
+async def in_loop(count: int, urls: list[str]) -> None:
     """The async client, a task for each ask."""
     clients = [openai.AsyncOpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60) for url in urls]
 
-    async def ask(number: int) -> str:
+    async def ask(kind: str, number: int) -> str:
         streams = number % 4 >= 2
         asked, read = asking(clients[number % len(clients)], kind, streams)
         raw = await asked
@@ -90,17 +90,17 @@ async def in_loop(kind: str, count: int, urls: list[str]) -> None:
         return json.dumps([raw.headers["x-memgang-cache"], *read([e async for e in parsed] if streams else parsed)])
 
     print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-    for line in await asyncio.gather(*map(ask, range(count))):
-        print(line, flush=True)
+    while kind := (await asyncio.to_thread(sys.stdin.readline)).strip():
+        for line in await asyncio.gather(*(ask(kind, number) for number in range(count))):
+            print(line, flush=True)
 
 
 def main() -> None:
-    how, kind, count, urls = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+    how, count, urls = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     if how == "threads":
-        in_threads(kind, count, urls)
+        in_threads(count, urls)
     else:
-        asyncio.run(in_loop(kind, count, urls))
+        asyncio.run(in_loop(count, urls))
 
 
 if __name__ == "__main__":

@@ -48,38 +48,40 @@ def address(line: str) -> str:
     return line.split()[3].rstrip(",")
 
 
-CALLS = [["call_1a", "add", '{"a": 1, "b": 2}'], ["call_1b", "sub", "{}"]]
+CALLS = [["call_{n}a", "add", '{"a": 1, "b": 2}'], ["call_{n}b", "sub", "{}"]]
+KINDS: dict[str, list[Any]] = {
+    "chat": [[TEXT, []], 18, "chatcmpl-{n}"], "tools": [["", CALLS], 18, "chatcmpl-{n}"], "responses": [[TEXT, []], 18, "resp_{n}"],
+    "responses-tools": [[TEXT, [["call_{n}", "add", '{"a": 1}']]], 18, "resp_{n}"]}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "kind", "says"), [
-    ("threads", "chat", [[TEXT, []], 18, "chatcmpl-1"]), ("loop", "tools", [["", CALLS], 18, "chatcmpl-1"]),
-    ("loop", "responses", [[TEXT, []], 18, "resp_1"]), ("loop", "responses-tools", [[TEXT, [["call_1", "add", '{"a": 1}']]], 18, "resp_1"])])
 async def test_a_hundred_at_once_from_four_processes_are_one_call(
-    upstream: tuple[Upstream, str], space_name: str, opened: Callable[..., Any], how: str, kind: str, says: list[Any]
+    upstream: tuple[Upstream, str], space_name: str, opened: Callable[..., Any]
 ) -> None:
-    """Plain and streamed mixed, over two proxies: the provider is asked once, all answers are the same, and its bill is the ledger."""
+    """Sync and async, plain and streamed, over two proxies: one call for each kind, all answers the same, and the bill is the ledger."""
     app, url = upstream
-    app.gate = asyncio.Event()
     async with contextlib.AsyncExitStack() as all_:
-        starting = [all_.enter_async_context(proxy(url, space_name)) for _ in range(2)]
-        urls = [address(line) for _, line in [await one for one in starting]]
-        askers = [(await all_.enter_async_context(started("tests.proxy.asker", how, kind, "25", *urls)))[0] for _ in range(4)]
-        for asker in askers:
-            asker.stdin.write(b"go\n")
-        while not app.calls:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.5)  # time for the others to come; what is asserted holds whenever they do
-        app.gate.set()
-        answers = [json.loads(line) for asker in askers for line in [await asker.stdout.readline() for _ in range(25)]]
+        urls = [address((await all_.enter_async_context(proxy(url, space_name)))[1]) for _ in range(2)]
+        askers = [(await all_.enter_async_context(started("tests.proxy.asker", how, "25", *urls)))[0] for how in ("threads", "loop") * 2]
+        for number, (kind, says) in enumerate(KINDS.items(), 1):
+            app.gate = asyncio.Event()
+            for asker in askers:
+                asker.stdin.write(kind.encode() + b"\n")
+            while len(app.calls) < number:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)  # time for the others to come; what is asserted holds whenever they do
+            app.gate.set()
+            answers = [json.loads(line) for asker in askers for line in [await asker.stdout.readline() for _ in range(25)]]
+
+            assert len(answers) == 100 and len(app.calls) == number
+            expected = json.loads(json.dumps(says).replace("{n}", str(number)))
+            assert all(answer[1:] == expected for answer in answers), kind
+            hows = collections.Counter(answer[0] for answer in answers)
+            assert hows["miss"] == 1 and set(hows) <= {"miss", "joined", "hit"}
     async with opened() as space:
         spent = [e.own for e in [e async for e in space.events()] if e.own.llm_calls]
 
-    assert len(answers) == 100 and len(app.calls) == 1 == len(spent)
-    assert all(answer[1:] == says for answer in answers)
-    hows = collections.Counter(answer[0] for answer in answers)
-    assert hows["miss"] == 1 and set(hows) <= {"miss", "joined", "hit"}
-    assert (spent[0].tokens, spent[0].tokens_cached) == (18, 4)
+    assert len(spent) == 4 and {(used.tokens, used.tokens_cached) for used in spent} == {(18, 4)}
 
 
 async def test_a_proxy_that_is_killed_is_replaced_by_one_that_waits(upstream: tuple[Upstream, str], space_name: str) -> None:
