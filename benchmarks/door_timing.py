@@ -35,7 +35,7 @@ from memgang.doors.proxy.upstream import Upstreams, read_upstreams
 from memgang.store import tokens
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.proxy.upstream import Upstream, served  # noqa: E402  # not installed: a provider that costs nothing
+from tests.proxy.upstream import Upstream, served  # not installed: a provider that costs nothing
 
 RESULT = Path(__file__).parent / "results" / "door_timing.json"
 

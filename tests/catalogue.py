@@ -84,7 +84,7 @@ LINES = {
     "C11": "Foreign and corrupt values in the server are errors with a type, never a crash loop",
     "D1": "Nothing stored is ever run",
     "D2": "Two tenants and the same request: no hit across, and identity is from authentication only",
-    "D3": "What another tenant has asked is in no answer and no key; that it is in no time either is measured (`make bench ONLY=door_timing`)",
+    "D3": "What another tenant has asked is in no answer and no key; whether in the time is measured (`make bench ONLY=door_timing`)",
     "D4": "Ids and call keys are domain-separated, 160 bits, keyed where guessing would tell",
     "D5": "Similar is never the same",
     "D7": "Foreign Host and Origin are refused on all methods",

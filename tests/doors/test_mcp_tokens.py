@@ -43,8 +43,8 @@ async def served(space: Space) -> AsyncIterator[Running]:
 async def test_who_shows_a_token_is_that_agent(space: Space, served: Running) -> None:
     """Two tokens are two agents in the log, whatever the client or the command line says; without one nobody is anybody."""
     refs = {}
-    for agent in ("planner", "critic"):
-        _, text = await tokens.create(space.store, agent)
+    texts = {agent: (await tokens.create(space.store, agent))[1] for agent in ("planner", "critic")}
+    for agent, text in texts.items():
         async with client(served, text) as one:
             done = await one.call_tool("memgang_put", {"text": f"of {agent}"})
             refs[agent] = done.structured_content["ref"]
@@ -64,6 +64,7 @@ async def test_no_tenant_and_no_other_space_comes_in(
 ) -> None:
     """No token, one of another space, one of a tenant, a revoked one: no tool, no resource, and no session of somebody else."""
     _, good = await tokens.create(space.store, "planner")
+    _, second = await tokens.create(space.store, "critic")
     _, scoped = await tokens.create(space.store, "planner", "red")
     old, revoked = await tokens.create(space.store, "planner")
     await tokens.revoke(space.store, old.id)
@@ -91,7 +92,6 @@ async def test_no_tenant_and_no_other_space_comes_in(
                 told = await http.post(served.url, json=HELLO, headers=HEADERS | {"Authorization": f"Bearer {token}"})
                 assert told.status_code == status and "mine" not in told.text
             begun = await http.post(served.url, json=HELLO, headers=HEADERS | {"Authorization": f"Bearer {good}"})
-            _, second = await tokens.create(space.store, "critic")
             session = HEADERS | {"mcp-session-id": begun.headers["mcp-session-id"], "Authorization": f"Bearer {second}"}
             stolen = await http.post(served.url, json=HELLO | {"method": "tools/list", "params": {}}, headers=session)
             assert stolen.status_code == 404  # of another agent's: as if there were none
@@ -127,10 +127,10 @@ async def test_confusing_requests_end_at_this_door_too(space: Space, served: Run
         finally:
             writer.transport.abort()
 
+    _, good = await tokens.create(space.store, "planner")
     tried = [*SMUGGLED, head()[:-2] + b"".join(b"X-%d: y\r\n" % number for number in range(10_000)) + b"\r\n"]
     for said in await asyncio.gather(*map(told, tried)):
         assert len(said) <= 1 and all(400 <= status < 500 for status in said)
-    _, good = await tokens.create(space.store, "planner")
     async with client(served, good) as one:
         assert (await one.list_tools()).tools
     assert "Traceback" not in await asyncio.to_thread(served.end)

@@ -50,10 +50,10 @@ async def test_nothing_made_from_the_description_breaks_the_proxy(proxied: Calla
     """Valid requests and broken ones, on every route: never a 5xx, always the kind of answer that is described."""
     async with served(Strict()) as url, proxied((url,)) as proxy:
         wanted = schemathesis.GenerationMode(mode)
-        statuses = await asyncio.to_thread(conforming, proxy.url.removesuffix("/v1"), wanted, 12 if mode == "positive" else 10)
+        statuses = await asyncio.to_thread(conforming, proxy.url.removesuffix("/v1"), wanted, 8 if mode == "positive" else 6)
         after = await proxy.client.models.list()
 
-    assert len(statuses) > 30 and max(statuses) < 500 and after.data
+    assert len(statuses) > 20 and max(statuses) < 500 and after.data
     if mode == "positive":
         assert statuses.count(200) > len(statuses) // 3
 
