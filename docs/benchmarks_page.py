@@ -20,10 +20,12 @@ DRAWN = {
     "schedulers": ("nothing to do, per call", "50 ms each, 200 at once, in all"),
     "startup": ("from there to the first put and get", "from the start of the process to there", "idle memory of the client (RSS)",
                 "idle memory of what it started (PSS)"),
+    "proxy": ("hits a second, 16 connections", "a hit, 1 connection", "a miss, beside the provider",
+              "100 at once, streamed: first piece at each", "from its start to its first answer", "idle memory (RSS)"),
     "growth": ("put", "get", "recall"),
 }
 TITLES = {"objects": "Objects", "memo": "Recalled calls", "stampede": "Single flight", "schedulers": "Scheduling",
-          "startup": "Start-up and idle memory", "growth": "Growth"}
+          "startup": "Start-up and idle memory", "proxy": "Proxy", "growth": "Growth"}
 STYLE = """<style>
 text{fill:#1c2433}.dim{fill:#4a566b;font-size:12px}.grid{stroke:#c9d1de;fill:none}.peer{stroke:#5b6b86;fill:#5b6b86}
 .ours{stroke:#2d7a56;fill:#2d7a56}.second{stroke:#a35a1c;fill:#a35a1c}.third{stroke:#6b4fa3;fill:#6b4fa3}.curve{fill:none;stroke-width:2}

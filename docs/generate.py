@@ -14,7 +14,9 @@ import typer
 
 import benchmarks_page
 import eviction_page
+import grafana_page
 import mcp_page
+import metrics_page
 from memgang import errors, settings
 from memgang.doors.cli import app
 from memgang.doors.proxy import describing
@@ -86,7 +88,10 @@ SETTINGS = {
     "openai_api_key": "The key for it; else OPENAI_API_KEY.",
     "proxy_keys": "Keys of the upstreams of `memgang proxy` that have a prefix: words `PREFIX=KEY`, parted by spaces. The upstream "
                   "without a prefix has `openai_api_key`.",
+    "local_servers": "Where the local servers listen, where not on this machine's usual ports: words `KIND=URL`, parted by spaces, as "
+                     "`ollama=http://gpu:11434/v1 vllm=http://gpu:8000/v1`. Kinds are ollama, vllm, lmstudio, llama_server.",
     "llm_timeout_s": "How long a language model may take for one answer.",
+    "browser": "The Chromium that takes the pictures of `memgang export --png` and `--gif`; without it, one on PATH.",
     "prices": "A TOML file with prices of your own.",
 }
 
@@ -190,7 +195,8 @@ def promises_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page, "settings.md": settings_page, "errors.md": errors_page, "scripts.md": scripts_page,
     "openapi.json": lambda: json.dumps(describing.description(), indent=1),
-    "promises.md": promises_page, "eviction.md": eviction_page.page, "mcp.md": mcp_page.page} | benchmarks_page.pages()
+    "promises.md": promises_page, "eviction.md": eviction_page.page, "mcp.md": mcp_page.page,
+    "metrics.md": metrics_page.page, "grafana.json": grafana_page.page} | benchmarks_page.pages()
 
 
 def main() -> int:

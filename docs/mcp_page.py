@@ -24,7 +24,8 @@ memgang mcp --http            # or one server for many clients, at http://127.0.
 ```
 
 Files are read only below the folders given with `--root`, and only public addresses are fetched unless a host is allowed with
-`--allow-host`. `--space` chooses the space (else `MEMGANG_SPACE`, else `default`). All options: [cli.md](cli.md).
+`--allow-host`. `--robots` heeds robots.txt (`pip install 'memgang[robots]'`), `--delay` and `--at-once` spare the hosts, counted over all
+processes of the space. `--space` chooses the space (else `MEMGANG_SPACE`, else `default`). All options: [cli.md](cli.md).
 
 ## Set-up
 

@@ -90,6 +90,7 @@ LINES = {
     "D7": "Foreign Host and Origin are refused on all methods",
     "D8": "Without a token that counts nobody comes in, on any route, and no work is done",
     "D9": "A request cannot choose which server it goes to, nor whose key goes with it",
+    "D10": "A URL that somebody else names reaches public addresses alone, at each redirect anew, and gives no more than was asked for",
     "D11": "Tokens are kept as hashes, compared in constant time, and not to be guessed: the sixth wrong one a minute is told to wait",
     "D12": "Unfit servers are refused, weak ones warned of",
     "D14": "Edits, removals and replays of the log are found",

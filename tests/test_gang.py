@@ -543,13 +543,13 @@ async def test_a_document_is_read_once_until_it_changes(
     """The second reading, by another path, is recalled and carries the path as given."""
     from memgang import reading
 
-    gang, real, read = Gang(space), reading._parsed, []
+    gang, real, read = Gang(space), reading._guarded, []
 
-    async def counted(engine: Any, source: str, reach: Any) -> Any:
+    async def counted(engine: Any, source: str, *call: Any) -> Any:
         read.append(source)
-        return await real(engine, source, reach)
+        return await real(engine, source, *call)
 
-    monkeypatch.setattr(reading, "_parsed", counted)
+    monkeypatch.setattr(reading, "_guarded", counted)
     [first] = (await gang.read_documents(str(report))).documents
     other = report.parent / "link.md"
     other.symlink_to(report)

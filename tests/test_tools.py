@@ -13,6 +13,7 @@ from memgang import readers
 from memgang.engines.processes import engine as engine_of
 from memgang.errors import ReadError, WorkFailed
 from memgang.reading import read_all, read_text
+from memgang.reads import Manners, Reads
 from memgang.tools import tool
 from tests.gates import Gate, raws, until
 from tests.readers.test_web import Site, site  # noqa: F401  # a fixture: a web server of our own
@@ -259,13 +260,13 @@ async def test_nobody_joins_a_fetch_beyond_their_own_reach(space, site) -> None:
     """A person's run is fetching a page of the inner network; an agent asks for the same and is refused, not handed the answer."""
     engine = engine_of("asyncio", cpu_bound=False)
     Site.gate.clear()
-    run = asyncio.create_task(read_all(space, [f"{site}/gated"], engine))
+    run = asyncio.create_task(read_all(Reads(space, Manners(anywhere=True)), [f"{site}/gated"], engine))
 
     async def asked() -> bool:
         return Site.asked == ["/gated"]
 
     await until(asked)
-    agent = asyncio.create_task(read_text(space, f"{site}/gated", engine, readers.Reach()))
+    agent = asyncio.create_task(read_text(Reads(space), f"{site}/gated", engine))
     try:
         done, _ = await asyncio.wait([agent], timeout=20)
         assert done, "it waits for the answer of the other"
@@ -281,10 +282,10 @@ async def test_nobody_joins_a_fetch_beyond_their_own_reach(space, site) -> None:
 async def test_a_page_is_one_text_that_goes_with_its_source(space, site) -> None:  # noqa: F811
     """The text of a page is made from its parts: the same while it is unchanged, gone when the page is invalidated."""
     engine = engine_of("asyncio", cpu_bound=False)
-    reach = readers.Reach([site.removeprefix("http://")])
-    document, ref = await read_text(space, f"{site}/tagged", engine, reach)
+    reads = Reads(space, Manners(allow=[site.removeprefix("http://")]))
+    document, ref = await read_text(reads, f"{site}/tagged", engine)
 
     assert "The gang reads this page over the wire." in await space.get(ref)
-    assert (await read_text(space, f"{site}/tagged", engine, reach))[1] == ref
+    assert (await read_text(reads, f"{site}/tagged", engine))[1] == ref
     assert ref in (await space.invalidate(document.source)).refs
     await engine.aclose()

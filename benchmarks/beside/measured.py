@@ -31,21 +31,24 @@ PEERS = ("ray", "lmdb", "cashews[redis]", "dogpile.cache", "aiocache[redis]", "d
          "langchain-community", "dask", "distributed")
 
 
-def beside_peers() -> None:
-    """Go on in the environment of the peers, which is made first where it is missing or MemGang needs something new."""
+def beside_peers(*peers: str) -> None:
+    """Go on in the environment of the peers, which is made first where it is missing or MemGang needs something new.
+
+    ``peers`` are those that are needed, as pip is told; without any all are.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as users have it: byte code is kept
     if Path(sys.prefix).resolve() == ENV.resolve():
         return
     pip = [str(ENV / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--retries", "1"]
-    stamp, needs = ENV.parent / "memgang", (ROOT / "pyproject.toml").read_text("utf-8")
+    stamp, needs = ENV.parent / "memgang", f"{ROOT}[numpy,proxy]\n" + (ROOT / "pyproject.toml").read_text("utf-8")
     if not stamp.exists() or stamp.read_text("utf-8") != needs:
         print(f"installing MemGang into {ENV.relative_to(ROOT)}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(ENV)], check=True)
-        subprocess.run([*pip, "--editable", f"{ROOT}[numpy]"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([*pip, "--editable", needs.partition("\n")[0]], check=True, stderr=subprocess.DEVNULL)
         stamp.write_text(needs, encoding="utf-8")
     done = ENV.parent / "peers"
     here = done.read_text("utf-8").splitlines() if done.exists() else []
-    for peer in PEERS:
+    for peer in peers or PEERS:
         if peer not in here:
             print(f"installing {peer}", flush=True)
             tried = subprocess.run([*pip, peer], capture_output=True, text=True, check=False)
@@ -55,6 +58,24 @@ def beside_peers() -> None:
                 print(f"left out: {peer}: {tried.stderr.strip().splitlines()[-1][:200]}", flush=True)
     done.write_text("\n".join(here) + "\n", encoding="utf-8")
     os.execv(ENV / "bin" / "python", [str(ENV / "bin" / "python"), *sys.argv])
+
+
+def apart(name: str, package: str) -> Path:
+    """The folder of programs of a peer that wants other versions than ours of what both need: an environment of its own.
+
+    Raises:
+        RuntimeError: it cannot be installed.
+    """
+    env = ENV.parent / name / ".venv"
+    if not (stamp := env.parent / "package").exists() or stamp.read_text("utf-8") != package:
+        print(f"installing {package}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(env)], check=True)
+        tried = subprocess.run([env / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1", package],
+                               capture_output=True, text=True, check=False)
+        if tried.returncode:
+            raise RuntimeError(tried.stderr.strip().splitlines()[-1][:200])
+        stamp.write_text(package, encoding="utf-8")
+    return env / "bin"
 
 
 def arguments(script: str, question: str | None, *, rounds: int, quick_rounds: int = 2) -> argparse.ArgumentParser:
@@ -101,12 +122,15 @@ def program() -> str:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """A server of the peers' own, the same program as MemGang's, on a private socket, keeping nothing; the socket's path."""
+def server(port: int = 0) -> Iterator[str]:
+    """A server of the peers' own, the same program as MemGang's, on a private socket, keeping nothing; the socket's path.
+
+    With a port, on that of 127.0.0.1 as well.
+    """
     with tempfile.TemporaryDirectory(prefix="memgang-bench-") as folder:
         path = folder + "/server"
         running = subprocess.Popen(
-            [program(), "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no",
+            [program(), "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", path, "--save", "", "--appendonly", "no",
              "--dir", folder], stdout=subprocess.DEVNULL)
         try:
             for _ in range(500):

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from memgang.errors import MemGangError
     from memgang.gang import Gang
     from memgang.limits import Limits
-    from memgang.model import Call, Completion, Event, MemoryObject, Prompt, Ref, Usage
+    from memgang.model import Call, Completion, Event, MemoryObject, Original, Prompt, Ref, Usage
+    from memgang.reads import Manners
     from memgang.settings import Settings
     from memgang.space import Space, open
     from memgang.tools import Tool, tool
 
 __all__ = [
-    "BlockingSpace", "Call", "Completion", "Event", "Gang", "Limits", "MemGangError", "MemoryObject", "Prompt", "Ref", "Settings",
-    "Space", "Tool", "Usage", "connect", "open", "tool", "wrap",
+    "BlockingSpace", "Call", "Completion", "Event", "Gang", "Limits", "Manners", "MemGangError", "MemoryObject", "Original",
+    "Prompt", "Ref", "Settings", "Space", "Tool", "Usage", "connect", "open", "tool", "wrap",
 ]
 __version__ = "0.1.0"
 
@@ -30,10 +31,10 @@ __version__ = "0.1.0"
 # the package, and pays for no more.
 _HOMES = {
     "BlockingSpace": "blocking", "connect": "blocking", "MemGangError": "errors", "Gang": "gang", "Settings": "settings",
-    "Limits": "limits",
+    "Limits": "limits", "Manners": "reads",
     "Space": "space", "open": "space", "Tool": "tools", "tool": "tools",
     "wrap": "adapters.wrapping",
-} | dict.fromkeys(("Call", "Completion", "Event", "MemoryObject", "Prompt", "Ref", "Usage"), "model")
+} | dict.fromkeys(("Call", "Completion", "Event", "MemoryObject", "Original", "Prompt", "Ref", "Usage"), "model")
 
 
 def __getattr__(name: str) -> Any:

@@ -88,6 +88,13 @@ class Crew:
         if self.on_progress is not None:
             self.on_progress(self.progress)
 
+    def plans(self, role: str, calls: int) -> None:
+        """So many calls more are to come (or, below 0, will not): for displays, and for whoever reads the log."""
+        self.progress.of(role).planned += calls
+        with self.space.acting_as(role=role, run=self.run):
+            self.space.mark("planned", str(calls))
+        self.changed()
+
     def ended(self, role: str, recalled: Recalled | None, failed: bool = False) -> None:
         """Count one call that has ended."""
         now, step = self.progress, self.progress.of(role)

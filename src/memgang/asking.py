@@ -21,6 +21,7 @@ from memgang.model import Completion, LanguageModel, Prompt, StreamingModel, Usa
 from memgang.settings import Price
 from memgang.space import Space
 from memgang.store.quotas import End
+from memgang.telemetry import Inference
 
 LIMITED_TRIES = 10  # times a call is sent again because the provider said 429, before that counts as a failed attempt
 ATTEMPTS = 4  # under way at once of one call: of many calls that are slow, some are slow a second time
@@ -58,6 +59,8 @@ class Asker:
         self._prices = prices
         self._places = asyncio.Semaphore(concurrency)
         self._space, self._run = space, run
+        self._telemetry = space.store.telemetry if space is not None else None
+        self._provider = model.name.partition(":")[0]
         self._limiter: Limiter | None = None
         self._gate: Gate | None = None
         self.hedger = Hedger(limits.hedge if limits is not None else 0.0)
@@ -82,7 +85,7 @@ class Asker:
         """
         async with self._place(), self._measured():
             if self._limits is None:
-                completion = await self.model.complete(prompt)
+                completion = await self._complete(prompt, None)
                 return completion, self.priced(completion)
             call = _Call(prompt, self._estimator.need(prompt))
             async with self._through(prompt) as first:
@@ -205,6 +208,14 @@ class Asker:
 
     async def _complete(self, prompt: Prompt, first: Callable[[], None] | None) -> Completion:
         """The whole answer; by pieces where somebody waits for the first of them."""
+        if (telemetry := self._telemetry) is None:
+            return await self._answer(prompt, first)
+        with telemetry.asking(self._provider, self.model.price_name, self.model.parameters) as asked:
+            completion = await self._answer(prompt, first)
+            _told(asked, completion)
+            return completion
+
+    async def _answer(self, prompt: Prompt, first: Callable[[], None] | None) -> Completion:
         if first is None or not isinstance(self.model, StreamingModel):
             return await self.model.complete(prompt)
         whole: Completion | None = None
@@ -217,13 +228,25 @@ class Asker:
         return whole
 
     async def _pieces(self, prompt: Prompt) -> AsyncIterator[str | Completion]:
-        if isinstance(self.model, StreamingModel):
+        if not isinstance(self.model, StreamingModel):
+            completion = await self._complete(prompt, None)
+            yield completion.text
+            yield completion
+        elif self._telemetry is None:
             async for piece in self.model.stream(prompt):
                 yield piece
         else:
-            completion = await self.model.complete(prompt)
-            yield completion.text
-            yield completion
+            asked = self._telemetry.sending(self._provider, self.model.price_name, self.model.parameters, stream=True)
+            try:
+                async for piece in self.model.stream(prompt):
+                    if isinstance(piece, Completion):
+                        _told(asked, piece)
+                    yield piece
+            except BaseException as error:
+                asked.end(error)
+                raise
+            finally:
+                asked.end()
 
     # ── the lines ─────────────────────────────────────────────────────────────────────────────
 
@@ -285,6 +308,11 @@ class Asker:
         how: End = "limited" if _limited(error) else "slow" if slow else "failed"
         await self._limiter.leave(ticket, how, tokens=0 if refused else need.tokens,
                                   micro_usd=0 if refused else need.micro_usd, retry_after_s=error.retry_after_s)
+
+
+def _told(asked: Inference, completion: Completion) -> None:
+    asked.answered(completion.tokens_in, completion.tokens_out, completion.tokens_cached, estimated=completion.estimated,
+                   finish=completion.finish)
 
 
 def _limited(error: ModelError) -> bool:

@@ -13,13 +13,16 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memgang.errors import ConfigError
 from memgang.lineage import Forgotten
-from memgang.model import Call, Event, MemoryObject, NameVersion, Ref
+from memgang.model import Call, Event, MemoryObject, NameVersion, Original, Ref
 from memgang.space import TTL, Found, Space, open
+
+if TYPE_CHECKING:
+    from memgang.reads import Manners, Reads
 
 T = TypeVar("T")
 
@@ -44,6 +47,10 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
+class _OwnLoop(ConfigError, asyncio.InvalidStateError):
+    """Of both kinds: callers of LangGraph's stores expect the second where they should have awaited."""
+
+
 def waited(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, inside: str) -> T:
     """The outcome of work on another thread's loop. ConfigError, with the text of ``inside``: it is the caller's own."""
     try:
@@ -52,7 +59,7 @@ def waited(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, inside
         own = False
     if own:
         work.close()
-        raise ConfigError(inside)
+        raise _OwnLoop(inside)
     future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()
@@ -66,6 +73,7 @@ class BlockingSpace:
 
     def __init__(self, space: Space, loop: asyncio.AbstractEventLoop) -> None:
         self._space, self._loop = space, loop
+        self._reads: dict[Manners, Reads] = {}  # used on the loop alone
 
     @property
     def awaited(self) -> Space:
@@ -193,9 +201,38 @@ class BlockingSpace:
         finally:
             self._wait(stream.aclose())
 
+    def fetch(
+        self, url: str, *, headers: Mapping[str, str] | None = None, max_age_s: float | None = None, manners: Manners | None = None,
+    ) -> Original:
+        """See `memgang.reads.Reads.fetch`; without ``manners``, the usual ones."""
+        async def fetched() -> Original:
+            return await self._reader(manners).fetch(url, headers=headers, max_age_s=max_age_s)
+
+        return self._wait(fetched())
+
+    def read_file(self, path: str, *, manners: Manners | None = None) -> Original:
+        """See `memgang.reads.Reads.read_file`."""
+        async def read() -> Original:
+            return await self._reader(manners).read_file(path)
+
+        return self._wait(read())
+
+    def _reader(self, manners: Manners | None) -> Reads:
+        from memgang.reads import Manners, Reads  # here: it brings the means to fetch, and most code only puts and gets
+
+        key = manners or Manners()
+        if key not in self._reads:
+            self._reads[key] = Reads(self._space, key)
+        return self._reads[key]
+
     def close(self) -> None:
         """Write what waits and leave. The memory stays."""
-        self._wait(self._space.aclose())
+        async def left() -> None:
+            for reads in self._reads.values():
+                await reads.aclose()
+            await self._space.aclose()
+
+        self._wait(left())
 
     def __enter__(self) -> BlockingSpace:
         return self

@@ -104,7 +104,7 @@ def read_json(body: bytes | str) -> Any:
         CodecError: it is not JSON, or holds a key twice, NaN, or a number too large for a float.
     """
     try:
-        return json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_number, parse_float=_finite)
+        return _strict.decode(body if isinstance(body, str) else body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise CodecError("the JSON is nested too deeply") from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and integers with thousands of digits
@@ -127,6 +127,10 @@ def _refuse_number(text: str) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _refuse_number(text[:SHORT_CHARACTERS])
+
+
+# Once: `json.loads` makes a new one for each text.
+_strict = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_number, parse_float=_finite)
 
 
 def _plain(value: Any, path: str) -> Any:

@@ -158,12 +158,36 @@ class WorkFailed(MemGangError):
         return f"{self.call} failed ({self.kind}, attempt {self.attempt}): {self.code}: {self.message}"
 
 
-class ReadError(MemGangError):
-    """A source cannot be read. ``reason`` is one phrase a person understands."""
+_READ_HINTS = {
+    "private": "if it is meant to be read, allow the host: memgang.Manners(allow=[...]), or --allow-host where a server is started",
+    "large": "raise bytes_max, or read a part of it that has an address of its own",
+    "slow": "try again later, or raise total_s",
+    "unreachable": "check the address and the network, and try again",
+    "redirect": "name the address it leads to, if you trust it",
+    "scheme": "name an http or https address; files are read with read_file",
+    "status": "the server has a fault, or too much to do: try again later",
+    "refused": "give credentials as headers={'Authorization': ...}, if you have them",
+    "missing": "check the address: the server does not have it",
+    "robots": "leave it, ask whoever runs the server, or read it yourself and put it",
+    "packing": "fetch it with another program and put it",
+}
 
-    def __init__(self, source: str, reason: str) -> None:
-        super().__init__(source, reason)
-        self.source, self.reason = source, reason
+
+class ReadError(MemGangError):
+    """A source cannot be read. ``reason`` is one phrase a person understands.
+
+    ``code`` is its kind for a program, where it has one: private, large, slow, unreachable, redirect, scheme, status,
+    refused, missing, robots, packing.
+    """
+
+    def __init__(self, source: str, reason: str, code: str = "") -> None:
+        super().__init__(source, reason, code)
+        self.source, self.reason, self.code = source, reason, code
+
+    @property
+    def hint(self) -> str:  # type: ignore[override]
+        """What to do next, which depends on what is wrong."""
+        return _READ_HINTS.get(self.code, "")
 
     def __str__(self) -> str:
         return f"cannot read {self.source}: {self.reason}"

@@ -1,4 +1,4 @@
-"""Files that agents may read: below given folders, each once while it is unchanged, a text as it stands."""
+"""Files that agents may read: below given folders, a text as it stands, anything else as its text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from memgang.engines.processes import Engine
-from memgang.errors import ConfigError, ReadError, WorkFailed
+from memgang.errors import ConfigError, ReadError
 from memgang.model import Ref
 from memgang.reading import read_text
-from memgang.space import Space
-from memgang.tools import Tool
+from memgang.reads import Reads
 
-BYTES_MAX = 20 * 1024 * 1024
 SNIFFED_BYTES = 8 * 1024
 
 
@@ -50,46 +48,22 @@ class Roots:
         raise ReadError(path, "there is no such file below the folders that may be read")
 
 
-async def read_file(space: Space, roots: Roots, path: str, engine: Engine) -> tuple[str, Ref]:
+async def read_file(reads: Reads, roots: Roots, path: str, engine: Engine) -> tuple[str, Ref]:
     """The real path, and the reference of the file's text: as it stands if it is UTF-8, else of its parts (PDF and the like).
 
     It is read once for all who ask while it stays as it is, and again when it has changed.
 
     Raises:
-        ReadError: it may not, or cannot be read, or is larger than 20 MiB.
+        ReadError: it may not, or cannot be read, or is larger than the manners of ``reads`` allow.
     """
     real = await asyncio.to_thread(roots.resolve, path)
     if not await asyncio.to_thread(_looks_like_text, real):
-        return real, (await read_text(space, real, engine))[1]
-    one = Tool(space, text_of, reads=lambda path: [path], version="1", name="memgang:read_file")
-    try:
-        return real, (await one.recall(real)).ref
-    except WorkFailed as error:
-        if isinstance(error.__cause__, ReadError):
-            raise error.__cause__ from None
-        raise ReadError(path, error.message) from error
-
-
-def text_of(path: str) -> str:
-    """The text of a file whose real path this is.
-
-    Raises:
-        ReadError: it cannot be read, is no text in UTF-8, is too large, or its path leads elsewhere by now.
-    """
-    try:
-        # Whoever may write below a root could put a link in its place since it was judged; then it is not opened, or not kept.
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or os.path.realpath(path) != path:
-                raise ReadError(path, "it is not the file it was a moment ago")
-            body = file.read(BYTES_MAX + 1)
-    except OSError as error:
-        raise ReadError(path, (error.strerror or str(error)).lower()) from error
-    if len(body) > BYTES_MAX:
-        raise ReadError(path, f"it is larger than {BYTES_MAX // 1024 // 1024} MiB")
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ReadError(path, "it is not a text in UTF-8") from None
+        return real, (await read_text(reads, real, engine))[1]
+    # A link that was put in its place, or in that of a folder above, since it was judged may lead out of the roots.
+    original = await reads.read_file(real, follow=False)
+    if not original.charset:
+        raise ReadError(path, "it is not a text in UTF-8")
+    return real, original.ref
 
 
 def _is_file(path: str) -> bool:

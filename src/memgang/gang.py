@@ -30,8 +30,9 @@ from memgang.engines.processes import engine as engine_of
 from memgang.errors import ConfigError, MemGangError, ModelError, ReadError, StoreFull, StoreUnavailable
 from memgang.limits import Limits
 from memgang.llms.shipped import shipped
-from memgang.model import Call, Completion, LanguageModel, Prompt, Ref, Work, current_work
+from memgang.model import Call, Completion, LanguageModel, Original, Prompt, Ref, Work, current_work
 from memgang.reading import Reading, read_all
+from memgang.reads import Manners, Reads
 from memgang.savings import Savings, fold
 from memgang.settings import Price
 from memgang.space import TTL, Space
@@ -69,6 +70,7 @@ class Gang:
     names of its agents. ``prices`` (dollars per million tokens) replace those of the settings. ``engine`` says where
     CPU-bound leaves run (see `engines.processes`; one that is given is not closed), ``workers`` how many processes at most.
     ``limits`` are shared with other gangs, in any process (see `Limits`); without them nothing is asked of the server.
+    ``manners`` say how pages are fetched; without them `fetch` asks public addresses alone, and `read` whatever it is given.
     ``failures`` lists what `map` has skipped; ``progress`` is for displays, ``on_progress`` is called when it changes.
 
     Raises:
@@ -79,7 +81,7 @@ class Gang:
         self, space: Space, llm: str | LanguageModel | None = None, concurrency: int = 16, title: str = "",
         prices: Mapping[str, Price] | None = None, team: str = "",
         engine: Literal["auto", "asyncio", "processes"] | Engine = "auto", workers: int | None = None,
-        limits: Limits | None = None,
+        limits: Limits | None = None, manners: Manners | None = None,
     ) -> None:
         self.space, self.title, self.limits = space, title, limits
         self._owns_llm = not isinstance(llm, LanguageModel)
@@ -92,6 +94,9 @@ class Gang:
         self._prices = dict(prices) if prices is not None else space.settings.price_table()
         self._asker = Asker(shipped(model, space.settings, self.engine), self._prices, concurrency,
                             limits, space, lambda: self._crew.run)
+        self._reads = Reads(space, manners)
+        # A person may name any address to be read; what is fetched is often named by an agent.
+        self._reader = self._reads if manners is not None else Reads(space, Manners(anywhere=True))
         self.failures: list[Failure] = []
 
     @property
@@ -252,7 +257,7 @@ class Gang:
         """Read files, folders, globs and URLs into parts; what cannot be read is listed and stops nothing."""
         reader = f"{self._crew.team}.read-1" if self._crew.team else "read-1"
         with self.space.acting_as(agent=reader, role="read", run=self._crew.run):
-            return await read_all(self.space, sources, self.engine)
+            return await read_all(self._reader, sources, self.engine)
 
     async def read(self, *sources: str) -> list[Ref]:
         """The parts of all sources in order.
@@ -264,6 +269,18 @@ class Gang:
         if reading.unreadable and not reading.documents:
             raise ReadError(reading.unreadable[0].source, reading.unreadable[0].reason)
         return reading.parts
+
+    async def fetch(
+        self, url: str, *, headers: Mapping[str, str] | None = None, max_age_s: float | None = None,
+    ) -> Original:
+        """A page as it stands, asked for once by all: its body is ``await space.get(page.ref)``. See `memgang.reads.Reads.fetch`."""
+        with self._acting():
+            return await self._reads.fetch(url, headers=headers, max_age_s=max_age_s)
+
+    async def read_file(self, path: str) -> Original:
+        """A file as it stands, read once for all while it is unchanged. See `memgang.reads.Reads.read_file`."""
+        with self._acting():
+            return await self._reads.read_file(path)
 
     # ── shapes ────────────────────────────────────────────────────────────────────────────────
 
@@ -281,8 +298,7 @@ class Gang:
         self, agent: Agent, items: Sequence[Any], extra: tuple[Any, ...], on_error: OnError,
         settled: Callable[[int, Ref | None], None],
     ) -> list[Ref | None]:
-        self.progress.of(agent.role).planned += len(items)
-        self._crew.changed()
+        self._crew.plans(agent.role, len(items))
 
         def told(place: int, outcome: Ref | Exception) -> None:
             if isinstance(outcome, Exception):
@@ -323,14 +339,13 @@ class Gang:
         if fan_in < 2:
             raise ConfigError(f"fan_in={fan_in} must be at least 2")
         level: list[Ref | Awaitable[Ref | None] | None] = list(refs)
-        step = self.progress.of(agent.role)
         nodes: list[asyncio.Task[Ref | None]] = []
 
         async def node(inputs: Sequence[Ref | Awaitable[Ref | None] | None], last: bool) -> Ref | None:
             there = [i if i is None or isinstance(i, Ref) else await i for i in inputs]
             found = [ref for ref in there if ref is not None]
             if not found or (len(found) == 1 and not last):  # alone in its group: it goes up as it is
-                step.planned -= 1
+                self._crew.plans(agent.role, -1)
                 return found[0] if found else None
             return await agent.ref(found, *extra)
 
@@ -341,7 +356,7 @@ class Gang:
                     groups = [level[at: at + fan_in] for at in range(0, len(level), fan_in)]
                     made = [group.create_task(node(inputs, last)) for inputs in groups]
                     nodes += made
-                    step.planned += len(made)
+                    self._crew.plans(agent.role, len(made))
                     level = list(made)
                     if last:
                         break
@@ -384,10 +399,10 @@ class Gang:
         run = Run(run_id(), title or self.title, command)
         self._crew.run = run.id  # stays afterwards, so that `savings` can be asked when all is done
         started, state = self._now(), "failed"
-        for role, planned in (expect or {}).items():
-            self.progress.of(role).planned = planned
         with self.space.acting_as(run=run.id):
             self.space.mark("run_start", run.title)
+            for role, planned in (expect or {}).items():
+                self._crew.plans(role, planned)
             await self._record(run, started, 0)
             try:
                 yield run
@@ -417,6 +432,7 @@ class Gang:
     async def aclose(self) -> None:
         """Give back the model's connections and the workers, if the gang has made them. The space stays open."""
         await self._asker.aclose()
+        await self._reads.aclose()
         if self._owns_engine:
             await self.engine.aclose()
         if self._owns_llm:

@@ -388,8 +388,26 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A source nobody could read, and why."""
+class Original(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file or URL gave, as it stands. The body is an object of its own: ``await space.get(original.ref)``.
+
+    That is a str where the body is text in a charset that was named or is UTF-8, else bytes. ``media_type`` is what the
+    server says, or the name of the file; empty where neither does. ``charset`` is empty where none is known.
+    """
+
+    source: str  # the real path, or the URL without what looks like a credential
+    ref: Ref
+    media_type: str
+    size: int  # bytes
+    charset: str = ""
+    etag: str = ""
+    last_modified: str = ""
+    final_url: str = ""  # where its redirects led
+
+
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A source nobody could read, and why. ``code``: see `ReadError`."""
 
     source: str
     reason: str
+    code: str = ""

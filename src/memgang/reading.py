@@ -14,10 +14,10 @@ from memgang.engines.asyncio_engine import run_all
 from memgang.engines.calls import Crashed, OverLimit
 from memgang.engines.processes import Engine
 from memgang.errors import MemGangError, ReadError, WorkFailed
-from memgang.model import Call, Document, Parsed, Place, Ref, Unreadable, Usage, current_work
+from memgang.model import Call, Document, Original, Parsed, Place, Ref, Unreadable, Usage, current_work
 from memgang.parsing import PARSE
-from memgang.readers import Reach, web
-from memgang.space import Space
+from memgang.readers import web
+from memgang.reads import Reads
 
 CONCURRENCY = 12  # enough that parsers need not wait for what was parsed to be stored
 
@@ -34,15 +34,15 @@ class Reading(msgspec.Struct, frozen=True):
         return list(dict.fromkeys(place.ref for document in self.documents for place in document.places))
 
 
-async def read_all(space: Space, sources: Sequence[str], engine: Engine, reach: Reach | None = None) -> Reading:
+async def read_all(reads: Reads, sources: Sequence[str], engine: Engine) -> Reading:
     """Read files, folders, globs and URLs. A source that cannot be read is listed and stops nothing.
 
-    What is parsed may come from strangers, so it is done in a worker process under limits, with any engine. With
-    ``reach`` only addresses it allows are asked: for URLs that somebody else has named.
+    What is parsed may come from strangers, so it is done in a worker process under limits, with any engine. Pages are
+    fetched by ``reads``, with its manners.
     """
     named = await asyncio.to_thread(readers.expand, sources)
     outcomes = await run_all(
-        named, lambda source: _read(space, source, engine, reach), CONCURRENCY, stop=lambda error: not isinstance(error, WorkFailed))
+        named, lambda source: _read(reads, source, engine), CONCURRENCY, stop=lambda error: not isinstance(error, WorkFailed))
     documents: list[Document] = []
     unreadable: list[Unreadable] = []
     for source, outcome in zip(named, outcomes, strict=True):
@@ -50,7 +50,7 @@ async def read_all(space: Space, sources: Sequence[str], engine: Engine, reach: 
             case Document():
                 documents.append(msgspec.structs.replace(outcome, source=source))  # known by another path, perhaps
             case Unreadable():
-                unreadable.append(Unreadable(source=source, reason=outcome.reason))
+                unreadable.append(Unreadable(source=source, reason=outcome.reason, code=outcome.code))
             case WorkFailed():  # a reader stumbled over it: a mistake of ours, of which the others know nothing
                 unreadable.append(Unreadable(source=source, reason=f"the reader failed: {outcome.message}"))
             case Exception():
@@ -58,7 +58,7 @@ async def read_all(space: Space, sources: Sequence[str], engine: Engine, reach: 
     return Reading(tuple(documents), tuple(unreadable))
 
 
-async def read_text(space: Space, source: str, engine: Engine, reach: Reach | None = None) -> tuple[Document, Ref]:
+async def read_text(reads: Reads, source: str, engine: Engine) -> tuple[Document, Ref]:
     """One source as one text: its document, and the reference of its parts joined.
 
     The text is made from the parts, so `Space.invalidate` of the source takes it along.
@@ -67,10 +67,11 @@ async def read_text(space: Space, source: str, engine: Engine, reach: Reach | No
         ReadError: it cannot be read, or has nothing to read.
         ConfigError: a URL holds a user or password.
     """
-    found = await read_all(space, [source], engine, reach)
+    space, found = reads.space, await read_all(reads, [source], engine)
     if not found.documents:
-        reason = found.unreadable[0].reason if found.unreadable else "there is nothing to read"
-        raise ReadError(source, reason)
+        if found.unreadable:
+            raise ReadError(web.shown(source), found.unreadable[0].reason, found.unreadable[0].code)
+        raise ReadError(source, "there is nothing to read")
     document = found.documents[0]
     refs = [place.ref for place in document.places]
     text = "\n\n".join(await space.get_many(refs)) if refs else ""
@@ -79,40 +80,32 @@ async def read_text(space: Space, source: str, engine: Engine, reach: Reach | No
     return document, await space.put(text, kind="page", parents=list(dict.fromkeys(refs)))
 
 
-async def _read(space: Space, source: str, engine: Engine, reach: Reach | None) -> Document | Unreadable:
+async def _read(reads: Reads, source: str, engine: Engine) -> Document | Unreadable:
+    space = reads.space
     real = source.partition("#")[0] if web.is_url(source) else os.path.realpath(source)
-    asked = {"source": real}
-    if reach is not None and web.is_url(source):
-        # A call of its own: who may not ask an address must not be given what somebody who may has fetched from it.
-        asked["reach"] = " ".join(sorted(reach.hosts)) or "public"
-    call = Call("read", "memgang.readers:read", readers.VERSION, asked)
-    fingerprint = b""
+    way: _Page | _File = _Page(reads, real, engine) if web.is_url(source) else _File(real, engine)
 
     async def compute() -> Document | Unreadable:
-        nonlocal fingerprint
         try:
-            fingerprint, parsed, size = await _parsed(engine, real, reach)
+            parsed, size = await way.parsed()
         except ReadError as error:
             # An answer without a validator: shared with those who wait for it now, and never used again.
-            fingerprint = b""
-            return Unreadable(source=source, reason=error.reason)
+            way.validator = b""
+            return Unreadable(source=web.shown(source), reason=error.reason, code=error.code)
         if (work := current_work.get()) is not None:
             work.own = work.own + Usage(bytes=size)
         refs = await space.put_many([part.text for part in parsed.parts], kind="part",
                                     pos=[part.pos for part in parsed.parts], parents=())
         places = tuple(Place(ref=ref, **_place(part)) for ref, part in zip(refs, parsed.parts, strict=True))
         # As it is named everywhere, so that `Space.invalidate` finds it; who asks is given back the source as given.
-        return Document(source=real, title=parsed.title, media_type=parsed.media_type, places=places,
+        return Document(source=web.shown(real), title=parsed.title, media_type=parsed.media_type, places=places,
                         notes=parsed.notes)
 
-    async def check(validator: bytes) -> bool:
-        return await asyncio.to_thread(readers.unchanged, real, validator, reach=reach)
-
     # Kept as long as its parts are: who wants to forget a source finds them by its document.
-    recalled = await space.recall(call, compute, ttl=None, kind="document", check=check, validate=lambda: fingerprint)
+    recalled = await space.recall(way.call(), compute, ttl=None, kind="document", check=way.check, validate=lambda: way.validator)
     value = await recalled.value()
     if not isinstance(value, Document | Unreadable):
-        raise MemGangError(f"the memory of {source} is not a document: {type(value).__name__}")
+        raise MemGangError(f"the memory of {web.shown(source)} is not a document: {type(value).__name__}")
     # One that was made here just now, by us or by whom we joined, has its parts; a remembered one may have lost some since.
     if recalled.encoded is None and isinstance(value, Document):
         records = await space.describe_many([place.ref for place in value.places])
@@ -122,15 +115,74 @@ async def _read(space: Space, source: str, engine: Engine, reach: Reach | None) 
     return value
 
 
-async def _parsed(engine: Engine, source: str, reach: Reach | None) -> tuple[bytes, Parsed, int]:
-    """The fingerprint, taken before reading, what is in the source, and its size; a page is fetched once for all."""
+class _File:
+    """How a file comes to be parsed: in a worker process, which reads it itself, since it may be large."""
+
+    def __init__(self, real: str, engine: Engine) -> None:
+        self._real, self._engine, self.validator = real, engine, b""
+
+    def call(self) -> Call:
+        """The call of its document."""
+        return Call("read", "memgang.readers:read", readers.VERSION, {"source": self._real})
+
+    async def parsed(self) -> tuple[Parsed, int]:
+        """What is in it, and its size; its fingerprint, from before, is the validator."""
+        found: tuple[bytes, Parsed, int] = await _guarded(self._engine, self._real, readers.read_file, self._real)
+        self.validator = found[0]
+        return found[1], found[2]
+
+    async def check(self, validator: bytes) -> bool:
+        """Whether it is still what it was."""
+        return await asyncio.to_thread(readers.unchanged, self._real, validator)
+
+
+class _Page:
+    """How a page comes to be parsed: what `Reads.fetch` brings. The document is good for as long as that brings the same."""
+
+    def __init__(self, reads: Reads, url: str, engine: Engine) -> None:
+        self._reads, self._url, self._engine, self.validator = reads, url, engine, b""
+        self._fetched: Original | ReadError | None = None
+        self._refused = b""
+
+    def call(self) -> Call:
+        """The call of its document: of its own for each reach, as the call of the page is."""
+        return Call("read", "memgang.readers:read", readers.VERSION, self._reads.asked(self._url))
+
+    async def parsed(self) -> tuple[Parsed, int]:
+        """What is in it; its bytes were counted where they were fetched."""
+        page = self._fetched or await self._fetch()
+        self._fetched = None  # whoever computes again fetches again
+        if isinstance(page, ReadError):
+            raise page
+        body = await self._reads.body(page)
+        fetched = web.Fetched(body, page.media_type, page.charset, page.etag, page.last_modified, page.final_url)
+        parsed: Parsed = await _guarded(self._engine, page.source, readers.read_fetched, page.source, fetched)
+        self.validator = page.ref.encode()
+        return parsed, 0
+
+    async def check(self, validator: bytes) -> bool:
+        """Whether the page is still what it was: of all who want to know, one asks its server, if that need be asked at all."""
+        # The host tier and the server may both show the same answer; another one is of somebody who has fetched since.
+        if validator == self._refused:
+            return False
+        page = await self._fetch()
+        if isinstance(page, Original) and page.ref.encode() == validator:
+            return True
+        self._refused = validator
+        return False
+
+    async def _fetch(self) -> Original | ReadError:
+        try:
+            self._fetched = await self._reads.fetch(self._url)
+        except ReadError as error:
+            self._fetched = error
+        return self._fetched
+
+
+async def _guarded(engine: Engine, source: str, function: Any, *args: Any) -> Any:
+    """The function in a worker process, under limits."""
     try:
-        if web.is_url(source):
-            fetched = await asyncio.to_thread(web.fetch, source, reach=reach)
-            parsed = await engine.read(readers.read_fetched, source, fetched, limits=PARSE)
-            return readers.of_fetched(fetched), parsed, len(fetched.body)
-        found: tuple[bytes, Parsed, int] = await engine.read(readers.read_file, source, limits=PARSE)
-        return found
+        return await engine.read(function, *args, limits=PARSE)
     except OverLimit as error:
         raise ReadError(source, f"the parser {error.what}") from None
     except Crashed as error:

@@ -41,8 +41,9 @@ PRICES: Mapping[str, Price] = {
     "gpt-4o-mini": Price(0.15, 0.60, 0.075, "2024-10-02"),
     # Simulated: a made-up price for benchmarks and tests, close to that of a small hosted model.
     "simulated": Price(0.25, 2.00, 0.025, "simulated"),
-    # Runs in the process, on the user's own machine.
+    # Run on the user's own machine.
     "extractive": Price(0.0, 0.0, 0.0, "no charge"),
+    "local": Price(0.0, 0.0, 0.0, "no charge"),
 }
 
 
@@ -124,8 +125,12 @@ class Settings:
     openai_base_url: str | None = None
     openai_api_key: str | None = field(default=None, repr=False)
     proxy_keys: str | None = field(default=None, repr=False)  # of upstreams with a prefix: "groq/=KEY other/=KEY"
+    local_servers: str | None = None  # where local servers listen: "ollama=http://host:11434/v1 vllm=..."
     llm_timeout_s: float = 120.0
     prices: Path | None = None  # a TOML file with prices of your own
+
+    # Pictures
+    browser: str | None = None  # a Chromium for `memgang export --png` and `--gif`; None: one on PATH
 
     def __post_init__(self) -> None:
         for name in ("lease_ms", "beat_ms", "hold_ms", "attempts", "poll_ms", "negative_ttl_ms", "answer_ttl_ms",

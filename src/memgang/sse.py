@@ -39,6 +39,9 @@ class Frames:
 
 def data(event: bytes) -> bytes | None:
     """The data of an event; None where it has none, as a comment."""
+    line = event.rstrip(b"\r\n")
+    if line.startswith(b"data:") and b"\n" not in line and b"\r" not in line:  # as nearly all are
+        return line[5:].removeprefix(b" ")
     lines = [line[5:].removeprefix(b" ") for line in re.split(rb"\r\n|\n|\r", event) if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
 
@@ -50,8 +53,15 @@ def read(event: bytes) -> dict[str, Any] | None:
         CodecError: it brings something else.
     """
     text = data(event)
-    if text is None or text.strip() == DONE:
-        return None
+    return None if text is None or text.strip() == DONE else brought(text)
+
+
+def brought(text: bytes) -> dict[str, Any]:
+    """The object that is the data of an event, empty for any other value.
+
+    Raises:
+        CodecError: it is no JSON.
+    """
     value = read_json(text)
     return value if isinstance(value, dict) else {}
 

@@ -202,6 +202,8 @@ class Feed:
                     sender.add(piece)
                 if len(attempt.pieces) % TURN == 0:
                     await asyncio.sleep(0)
+            if sender is not None:
+                sender.finish()  # here, so that the end goes out with the last pieces
         finally:
             if isinstance(source, AsyncGenerator):
                 await source.aclose()

@@ -15,11 +15,13 @@ class Provider:
     """Answers in capitals and counts. Answers wait while it is ``gated``; a stream stops after its first part then.
 
     ``fails`` is a list of what its next answers are instead: a status, "cut" (a stream without its end), or "garbage".
+    With ``refuses_options`` it knows no ``stream_options`` and says so; ``toolless``, it calls no tools.
     """
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.fails: list[int | str] = []
+        self.refuses_options = self.toolless = False
         self.reached, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         provider = self
@@ -38,6 +40,9 @@ class Provider:
                 said = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 provider.asked.append({"path": self.path, **said})
                 wrong = provider.fails.pop(0) if provider.fails else None
+                if provider.refuses_options and "stream_options" in said:
+                    self.answer(400, b'{"error": {"message": "unknown field stream_options"}}')
+                    return
                 provider.reached.set()
                 parts = list(provider.parts(self.path, said, wrong))
                 if said.get("stream") and not isinstance(wrong, int):
@@ -63,7 +68,7 @@ class Provider:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
@@ -93,16 +98,20 @@ class Provider:
         usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "prompt_tokens_details": {"cached_tokens": 400}}
         head = {"id": f"chat-{len(self.asked)}", "created": 1, "model": said["model"]}
         if not said.get("stream"):
-            message = {"role": "assistant", "content": text} | ({"tool_calls": TOOLS} if said.get("tools") else {})
+            message = {"role": "assistant", "content": text} | ({"tool_calls": TOOLS} if said.get("tools") and not self.toolless else {})
             yield json.dumps(head | {"object": "chat.completion", "usage": usage, "choices": [
                 {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]}).encode()
             return
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": text[:2]}, {"content": text[2:]}]
+        if said.get("tools") and not self.toolless:  # in two parts, as providers send them
+            call = TOOLS[0] | {"index": 0, "function": {"name": "look", "arguments": '{"at'}}
+            deltas += [{"tool_calls": [call]}, {"tool_calls": [{"index": 0, "function": {"arguments": '": 1}'}}]}]
         for delta, finish in [*((delta, None) for delta in deltas), ({}, "stop")]:
             yield _event(head | {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
             if wrong == "cut" and delta:
                 return
-        yield _event(head | {"object": "chat.completion.chunk", "choices": [], "usage": usage})
+        if (said.get("stream_options") or {}).get("include_usage"):
+            yield _event(head | {"object": "chat.completion.chunk", "choices": [], "usage": usage})
         yield b"data: [DONE]\n\n"
 
     def _responses(self, said: dict[str, Any], wrong: int | str | None) -> Iterator[bytes]:
@@ -111,7 +120,7 @@ class Provider:
         message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": content}
         usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_tokens_details": {"cached_tokens": 0},
                  "output_tokens_details": {"reasoning_tokens": 0}}
-        whole = {"id": "r", "object": "response", "created_at": 1, "model": said["model"], "status": "completed", "output": [message],
+        whole = {"id": "resp_1", "object": "response", "created_at": 1, "model": said["model"], "status": "completed", "output": [message],
                  "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": usage}
         if not said.get("stream"):
             yield json.dumps(whole).encode()
@@ -126,18 +135,27 @@ class Provider:
         text = said["messages"][-1]["content"].upper()
         usage = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 4}
         whole = {"id": "msg", "type": "message", "role": "assistant", "model": said["model"], "stop_sequence": None}
+        blocks: list[dict[str, Any]] = [
+            {"type": "thinking", "thinking": "hm", "signature": "sig"}, {"type": "text", "text": text},
+            {"type": "tool_use", "id": "tool_1", "name": "look", "input": {"at": 1}}]
         if not said.get("stream"):
-            yield json.dumps(whole | {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "usage": usage}).encode()
+            yield json.dumps(whole | {"content": blocks, "stop_reason": "end_turn", "usage": usage}).encode()
             return
-        begin = whole | {"content": [], "stop_reason": None, "usage": usage}
-        for event in (
-            {"type": "message_start", "message": begin},
-            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
-            {"type": "content_block_stop", "index": 0},
-            {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}},
-            {"type": "message_stop"},
-        ):
+        begin = whole | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
+        deltas: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+            (blocks[0] | {"thinking": "", "signature": ""},
+             [{"type": "thinking_delta", "thinking": "h"}, {"type": "thinking_delta", "thinking": "m"},
+              {"type": "signature_delta", "signature": "sig"}]),
+            (blocks[1] | {"text": ""}, [{"type": "text_delta", "text": text}]),
+            (blocks[2] | {"input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in ("", '{"at"', ": 1}")]),
+        ]
+        events: list[dict[str, Any]] = [{"type": "message_start", "message": begin}, {"type": "ping"}]
+        for index, (block, more) in enumerate(deltas):
+            events.append({"type": "content_block_start", "index": index, "content_block": block})
+            events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in more]
+            events.append({"type": "content_block_stop", "index": index})
+        events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}})
+        for event in (*events, {"type": "message_stop"}):
             yield _event(event, str(event["type"]))
 
 

@@ -159,7 +159,10 @@ async def put_documents(store: Either) -> None:
     ({"type": {"$eq": "note"}, "score": {"$eq": 5.0}}, {"d3"}),
     ({"meta": {"n": 1}}, {"d1"}),
     ({"meta": {"tags": ["a", "2"]}}, {"d2"}),
+    ({"meta.n": 1}, {"d1"}),
+    ({"meta.n": {"$gte": 2}, "type": "report"}, {"d2"}),
     ({"missing": {"$gt": 1}}, set()),
+    ({"meta.n.deeper": 1}, set()),
     ({"missing": None}, {"d0", "d1", "d2", "d3"}),
 ])
 async def test_a_search_gives_what_fits_the_filter(store: Either, filter: Any, keys: set[str]) -> None:
@@ -379,10 +382,11 @@ async def test_writers_of_one_item_at_once_each_see_the_one_before(space: memgan
 
 
 async def test_a_method_that_blocks_in_the_loop_of_its_space_says_what_to_do(space: memgang.Space) -> None:
-    """It would wait for itself for ever."""
+    """It would wait for itself for ever. The error is also of the kind that LangGraph's own stores raise there."""
     store = MemGangStore(space)
-    with pytest.raises(ConfigError, match="aget for get"):
+    with pytest.raises(ConfigError, match="aget for get") as raised:
         store.get(("a",), "k")
+    assert isinstance(raised.value, asyncio.InvalidStateError)
 
 
 def test_a_store_needs_a_space() -> None:

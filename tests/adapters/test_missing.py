@@ -11,6 +11,8 @@ import pytest
 
 @pytest.mark.parametrize(("adapter", "library", "extra"), [
     ("langgraph", "langgraph", "memgang[langgraph]"), ("langchain", "langchain_core", "memgang[langchain]"),
+    ("agents", "agents", "memgang[agents]"), ("pydantic_ai", "pydantic_ai", "memgang[pydantic-ai]"),
+    ("agent_framework", "agent_framework", "memgang[agent-framework]"), ("autogen", "autogen_core", "memgang[autogen]"),
 ])
 def test_an_adapter_without_its_library_names_the_extra(adapter: str, library: str, extra: str) -> None:
     """As an error of ours, with the command to type; the rest of MemGang works without it."""

@@ -300,7 +300,7 @@ async def test_a_file_is_read_once_and_again_when_it_has_changed(
         note.write_text("second")
         assert (await ask(two, "memgang_read_file", path="note.txt"))["value"] == "second"
     async with opened() as space:
-        computed = [event async for event in space.events() if event.call_kind == "tool" and event.raw == "committed"]
+        computed = [event async for event in space.events() if event.fn == "memgang.reads:file" and event.raw == "committed"]
     assert len(computed) == 2
 
 

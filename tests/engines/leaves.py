@@ -162,3 +162,11 @@ def dies_at_gate(path: str, at_it: str) -> None:
     while not Path(path).exists():
         time.sleep(0.002)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def trace_here(_: Any = None) -> str:
+    """The trace and span this work belongs to, where OpenTelemetry is known."""
+    from opentelemetry import trace
+
+    span = trace.get_current_span().get_span_context()
+    return f"{span.trace_id:032x} {span.span_id:016x}"

@@ -42,14 +42,15 @@ class Shard:
                valid: str = "", usage: str = "{}", stale: int = 0, elsewhere: bool = False) -> Request:
         keys = self.flight(call) if elsewhere else (*self.flight(call), self.record(answer))
         return Request("commit", keys, (
-            who, "", owner, fence, answer, str(ttl), str(ms), str(usd), valid, usage, str(stale)))
+            who, "", owner, fence, answer, str(ttl), str(ms), str(usd), valid, usage, str(stale),
+            '{"executions:llm":1,"tok_in":3}', '{"lost_tok_in":3,"lost_usd":7}'))
 
     def fail(self, call: str, who: str, owner: str, fence: str, kind: str, error: str, pause: int) -> Request:
-        return Request("fail", self.flight(call)[:3], (who, "", owner, fence, kind, error, str(pause)))
+        return Request("fail", self.flight(call)[:3], (who, "", owner, fence, kind, error, str(pause), '{"failed":1,"lost_ms":5}'))
 
     def release(self, call: str, who: str, owner: str, fence: str) -> Request:
         """With owner '' the fence is the inc of a dead process."""
-        return Request("release", self.flight(call)[:3], (who, "", owner, fence))
+        return Request("release", self.flight(call)[:3], (who, "", owner, fence, '{"released":1}' if owner else '{"died":1}'))
 
     def drop(self, calls: Sequence[tuple[str, str]], who: str, reason: str) -> Request:
         keys = [k for call, _ in calls for k in self.flight(call)[2:]]

@@ -6,6 +6,7 @@ and returns the reply. `None` ends a reply, as nil does in Lua.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.protocol.keyspace import State, Texts, last, num
@@ -15,6 +16,11 @@ def holds(h: dict[str, str], owner: str, fence: str) -> tuple[bool, str | None, 
     """`holds` of the prelude."""
     state, newest = h.get("state"), h.get("fence")
     return state == "running" and h.get("owner") == owner and newest == fence, state, newest or "0"
+
+
+def too(A: Texts, place: int) -> dict[str, float]:
+    """`counted_too` of the prelude."""
+    return json.loads(A[place]) if place < len(A) else {}
 
 
 def claim(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
@@ -134,8 +140,7 @@ def commit(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         s.hash(f)["refused"] = A[4]
         if not state:
             s.expire(f, now + 600_000)
-        s.incr(K[1], "fenced")
-        s.log(now, K, A, "fenced", last(f), A[4])
+        s.log(now, K, A, "fenced", last(f), A[4], s.raised(K, fenced=1, **too(A, 13)))
         return ["fenced", newest]
     if len(K) > 5 and K[5] not in s.db:
         return ["absent", A[5]]
@@ -152,7 +157,7 @@ def commit(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         s.dead.pop(f, None)
     if h.get("streamed") != "0":
         s.expire(K[4], now + (min(ttl, 60_000) if ttl > 0 else 60_000))
-    seq = s.raised(K, executions=1, cost=num(A[7]), usd=num(A[8]))
+    seq = s.raised(K, executions=1, cost=num(A[7]), usd=num(A[8]), **too(A, 12))
     s.log(now, K, A, "committed", last(f), f"{A[5]} {A[4]}", seq)
     s.wake(f, "done")
     return ["committed", expires]
@@ -171,7 +176,7 @@ def fail(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
         return ["fenced", newest]
     permanent = A[5] == "permanent"
     h.update(state="error" if permanent else "running", until="0", error=A[6], resume=str(now + int(A[7])), pause=A[7])
-    s.log(now, K, A, "failed", last(f), A[5])
+    s.log(now, K, A, "failed", last(f), A[5], s.raised(K, **too(A, 8)))
     s.wake(f, "failed" if permanent else "open")
     return ["recorded"]
 
@@ -190,7 +195,7 @@ def release(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
     h["until"] = "0"
     if A[3] != "":
         h["attempt"] = str(num(h.get("attempt")) - 1)
-    s.log(us // 1000, K, A, "released" if A[3] != "" else "died", last(f), fence or "")
+    s.log(us // 1000, K, A, "released" if A[3] != "" else "died", last(f), fence or "", s.raised(K, **too(A, 5)))
     s.wake(f, "open")
     return ["released"]
 

@@ -285,6 +285,7 @@ def sweep(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
             s.zadd(K[3], now + ttl, ident)
         elif 0 < expires <= now:
             removed(s, K, i)
+            s.incr(K[1], "expired")
             s.log(now, K, A, "expired", ident, size)
             n += 1
             freed += int(size)
@@ -318,6 +319,7 @@ def evict(s: State, us: int, K: Texts, A: Texts) -> list[Any]:
             t.clock, t.bytes, t.own, t.evicted = max(t.clock, to), t.bytes - weight, t.own - weight, t.evicted + weight
             s.hash(K[1]).update(clock=txt(t.clock), evicted_bytes=str(t.evicted))
             removed(s, K, i)
+            s.incr(K[1], "evictions")
             s.log(now, K, A, "evicted", ident, size or "")
             freed += int(size or 0)
             out.append(ident)

@@ -17,7 +17,7 @@ from memgang.space import Space
 from tests.proxy.upstream import Upstream, served
 from tests.recall.conftest import own  # noqa: F401  # a fixture
 
-if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("openai") is None:
+if any(importlib.util.find_spec(name) is None for name in ("aiohttp", "uvicorn", "openai")):
     openai: Any = None
     collect_ignore_glob = ["test_*.py"]  # they are extras
 else:

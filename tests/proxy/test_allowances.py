@@ -58,6 +58,24 @@ async def test_requests_are_counted_and_hits_with_them(proxied: Callable[..., An
         assert len(proxy.upstream.calls) == 1 and not proxy.upstream.others
 
 
+async def test_hits_ask_the_server_for_those_alone_whose_requests_are_counted(
+    proxied: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent without limits, or with a budget alone, does not wait for a count that nobody wants."""
+    async with proxied() as proxy:
+        rated, rich, free = await token(proxy, requests=9), await token(proxy, "rich", tokens=1000), await token(proxy, "free")
+        counted, enter = list[str](), Account.enter
+
+        def entering(account: Account, *args: Any, **more: Any) -> Any:
+            counted.append(account.agent)
+            return enter(account, *args, **more)
+
+        monkeypatch.setattr(Account, "enter", entering)
+        hows = [(await raw(proxy, ASK, **me)).headers["x-memgang-cache"] for me in (free, rich, rated, free, rich, rated)]
+
+    assert hows == ["miss"] + ["hit"] * 5 and counted == ["planner"] * 2
+
+
 @pytest.mark.catalogue("D18")
 async def test_one_agent_that_floods_shuts_out_nobody_else(proxied: Callable[..., Any]) -> None:
     """Two proxies under a flood: what is too much is refused, the others' requests all succeed meanwhile."""
@@ -173,9 +191,10 @@ async def test_what_may_have_been_billed_counts_as_spent_and_a_refusal_does_not(
         assert reply.status_code >= 400 and ((await spent(proxy)).tokens > 0) is pays
 
 
-async def test_a_provider_that_is_not_there_costs_nothing(proxied: Callable[..., Any]) -> None:
-    """What never arrived was never billed."""
-    async with proxied(("http://127.0.0.1:9/v1",)) as proxy:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_provider_that_is_not_there_costs_nothing(proxied: Callable[..., Any], upstream: tuple[Any, str], scheme: str) -> None:
+    """What never arrived was never billed: nobody listens there, or it is nobody who can be trusted."""
+    async with proxied(("http://127.0.0.1:9/v1" if scheme == "http" else upstream[1].replace("http:", "https:"),)) as proxy:
         me = await token(proxy, tokens=100)
         replies = [await raw(proxy, ask(1), **me), await raw(proxy, ask(1, cache={"no-store": True}), **me)]
 

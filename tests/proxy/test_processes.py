@@ -61,23 +61,27 @@ async def test_a_hundred_at_once_from_four_processes_are_one_call(
     """Sync and async, plain and streamed, over two proxies: one call for each kind, all answers the same, and the bill is the ledger."""
     app, url = upstream
     async with contextlib.AsyncExitStack() as all_:
-        urls = [address((await all_.enter_async_context(proxy(url, space_name)))[1]) for _ in range(2)]
-        askers = [(await all_.enter_async_context(started("tests.proxy.asker", how, "25", *urls)))[0] for how in ("threads", "loop") * 2]
+        async def at_once(*those: Any) -> list[Any]:  # most of what they take is to be started
+            return await asyncio.gather(*(all_.enter_async_context(one) for one in those))
+
+        urls = [address(line) for _, line in await at_once(proxy(url, space_name), proxy(url, space_name))]
+        hows = ("threads", "loop") * 2
+        askers = [asker for asker, _ in await at_once(*(started("tests.proxy.asker", how, "25", *urls) for how in hows))]
         for number, (kind, says) in enumerate(KINDS.items(), 1):
             app.gate = asyncio.Event()
             for asker in askers:
                 asker.stdin.write(kind.encode() + b"\n")
             while len(app.calls) < number:
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.5)  # time for the others to come; what is asserted holds whenever they do
+            await asyncio.sleep(0.3)  # time for the others to come; what is asserted holds whenever they do
             app.gate.set()
             answers = [json.loads(line) for asker in askers for line in [await asker.stdout.readline() for _ in range(25)]]
 
             assert len(answers) == 100 and len(app.calls) == number
             expected = json.loads(json.dumps(says).replace("{n}", str(number)))
             assert all(answer[1:] == expected for answer in answers), kind
-            hows = collections.Counter(answer[0] for answer in answers)
-            assert hows["miss"] == 1 and set(hows) <= {"miss", "joined", "hit"}
+            came = collections.Counter(answer[0] for answer in answers)
+            assert came["miss"] == 1 and set(came) <= {"miss", "joined", "hit"}
     async with opened() as space:
         spent = [e.own for e in [e async for e in space.events()] if e.own.llm_calls]
 

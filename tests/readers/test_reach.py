@@ -29,6 +29,7 @@ def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert is_public(address)
 
 
+@pytest.mark.catalogue("D10")
 @pytest.mark.parametrize("host", [
     "127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]",
 ])
@@ -50,6 +51,7 @@ def test_an_allowed_host_is_fetched_and_asked_again(site: str) -> None:  # noqa:
     assert unchanged(f"{site}/tagged", fingerprint(f"{site}/tagged"), reach=reach)
 
 
+@pytest.mark.catalogue("D10")
 def test_a_redirect_cannot_lead_inside(site: str) -> None:  # noqa: F811
     """The first server is allowed, the one it redirects to is not: refused before it is asked."""
     host, _, port = site.removeprefix("http://").partition(":")
@@ -76,6 +78,7 @@ def test_asking_whether_a_page_has_changed_reaches_no_further(site: str) -> None
     assert Site.asked == []
 
 
+@pytest.mark.catalogue("D10")
 def test_a_name_with_one_private_address_is_refused(site: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """A name server that answers with a public and a private address gains nothing."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, **_: [
@@ -85,6 +88,7 @@ def test_a_name_with_one_private_address_is_refused(site: str, monkeypatch: pyte
         web.fetch("http://both.example/", reach=Reach())
 
 
+@pytest.mark.catalogue("D10")
 def test_the_address_that_was_judged_is_the_one_that_is_asked(site: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """A name is looked up once: the second answer of a rebinding name server is never heard. The page sees the name, not the address."""
     asked, real = list[str](), socket.getaddrinfo

@@ -228,6 +228,44 @@ async def test_every_chunk_sent_twice_is_in_the_stream_once(
     assert await space.store.wire.call("XLEN", key) == sent
 
 
+async def test_the_end_of_a_stream_travels_with_its_last_pieces(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leads waits for both before it commits: one round trip, not two."""
+    send, order = chunks.append, list[str]()
+
+    async def noted(*args: Any, **options: Any) -> chunks.Appended:
+        order.append(f"{options['kind']} sent")
+        try:
+            return await send(*args, **options)
+        finally:
+            order.append(f"{options['kind']} there")
+
+    monkeypatch.setattr(chunks, "append", noted)
+    assert await Reader(space, Tap().give("a" * chunks.BATCH_BYTES, "b").end()).done() == "a" * chunks.BATCH_BYTES + "b"
+
+    assert order == ["head sent", "head there", "data sent", "end sent", "data there", "end there"]
+
+
+async def test_an_end_that_overtakes_the_last_pieces_is_sent_again(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are under way at once; the server takes no entry before the one in front of it."""
+    send, sent = chunks.append, list[tuple[str, chunks.Appended]]()
+
+    async def crossed(*args: Any, **options: Any) -> chunks.Appended:
+        kind = options["kind"]
+        if kind == "data" and not any(known == "end" for known, _ in sent):
+            await overtaken.wait()
+        sent.append((kind, await send(*args, **options)))
+        if kind == "end":
+            overtaken.set()
+        return sent[-1][1]
+
+    overtaken = asyncio.Event()
+    monkeypatch.setattr(chunks, "append", crossed)
+    assert await Reader(space, Tap().give("a", "b").end()).done() == "ab"
+
+    assert [kind for kind, _ in sent] == ["head", "end", "data", "end"]
+    assert sent[1][1] == chunks.Gap(1) and sent[2][1] == sent[3][1] == chunks.Written()
+
+
 async def test_a_late_reader_is_given_page_after_page(space: Space, other: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that is longer than what is read at once, joined near its end."""
     monkeypatch.setattr(chunks, "PAGE", 3)

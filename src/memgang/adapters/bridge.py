@@ -47,6 +47,11 @@ class Bridge:
 
     async def here(self, work: Coroutine[Any, Any, T]) -> T:
         """The outcome of the work, awaited in the caller's event loop, whichever that is."""
-        if asyncio.get_running_loop() is self.loop:
-            return await work
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
+        return await at(self.loop, work)
+
+
+async def at(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """The outcome of work that belongs to another event loop than a space's: a client there, with its connections."""
+    if asyncio.get_running_loop() is home:
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home))

@@ -1,23 +1,26 @@
-"""What a request to a model's provider asks, whether its answer is whole, and what it cost. Nothing here does I/O.
+"""What a request to a model's provider asks, how its answer is kept, and what it cost. Nothing here does I/O.
 
-Known are the interfaces of OpenAI (chat completions, responses, embeddings) and Anthropic (messages).
+Known are the interfaces of OpenAI (chat completions, responses, embeddings) and Anthropic (messages). A plain and a streamed
+request for the same are one call: what is kept is what came, and who asked for the other form is given one made of it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from memgang.adapters.spending import spent
+from memgang.answers import Answer, begun, is_plain, taken
 from memgang.canonical import read_json
-from memgang.errors import CodecError
+from memgang.errors import CodecError, ModelError
 from memgang.llms.openai import CALLER_CODES, TRANSIENT_STATUSES
 from memgang.model import Call, Usage
 from memgang.settings import Settings
-from memgang.sse import DONE, Frames, data
 
-VERSION = "1"  # of what is kept; it goes into every key
+VERSION = "2"  # of what is kept; it goes into every key
 INTERFACES = ("/chat/completions", "/responses", "/embeddings", "/messages")
 KEPT_HEADERS = ("content-type", "x-request-id", "request-id")
 KEY_HEADERS = ("anthropic-version", "anthropic-beta", "openai-beta")  # with another one the same body may mean something else
@@ -31,6 +34,17 @@ class Asked(NamedTuple):
     model: str
     streams: bool
     samples: bool  # the same request may be answered otherwise each time
+    hides_usage: bool  # it streams and has not asked for the usage, which is asked for all the same: it is the bill
+    body: dict[str, Any]
+
+    def answer(self) -> Answer:
+        """An answer to this, of which nothing has come yet."""
+        return begun(self.interface.rpartition("/")[2].replace("completions", "chat"), self.model,
+                     choices=self.body.get("n"), texts=self.body.get("input"))
+
+    def sent(self) -> bytes:
+        """The body that goes to the provider, where it ``hides_usage``."""
+        return msgspec.json.encode(self.body | {"stream_options": (self.body.get("stream_options") or {}) | {"include_usage": True}})
 
 
 def asked(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Asked | None:
@@ -46,13 +60,15 @@ def asked(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Ask
     # What runs at the provider's, or goes on from what is kept there and changes, is no question of its own.
     if not isinstance(said, dict) or said.get("background") or said.get("conversation"):
         return None
+    whole = dict(said)
     streams, model = bool(said.pop("stream", False)), str(said.pop("model", ""))
-    where = {"url": url, "headers": {name: headers[name] for name in KEY_HEADERS if name in headers},
-             "stream": said.pop("stream_options", None) if streams else None}
+    options = said.pop("stream_options", None)
+    where = {"url": url, "headers": {name: headers[name] for name in KEY_HEADERS if name in headers}}
     samples = interface != "/embeddings" and said.get("seed") is None and said.get("temperature") != 0
-    call = Call("llm", f"http:{interface[1:]}{' streamed' if streams else ''}", VERSION, where, model,
+    call = Call("llm", f"http:{interface[1:]}", VERSION, where, model,
                 messages=said.pop("messages", said.pop("input", None)), tools=said.pop("tools", None), parameters=said)
-    return Asked(call, interface, model, streams, samples)
+    hides = streams and interface == "/chat/completions" and not (isinstance(options, dict) and options.get("include_usage"))
+    return Asked(call, interface, model, streams, samples, hides, whole)
 
 
 def classified(status: int, body: bytes) -> str:
@@ -69,66 +85,36 @@ def classified(status: int, body: bytes) -> str:
 
 def usage_of(asked: Asked, settings: Settings, body: bytes) -> Usage | None:
     """What a whole answer cost; None where it is not whole, and must not be given to anybody as if it were."""
+    answer = asked.answer()
     try:
-        if asked.streams:
-            counted = _streamed(asked.interface, list(_events(body)))
-        else:
-            counted = _plain(asked.interface, json.loads(body))
-    except (ValueError, TypeError, AttributeError, KeyError, LookupError):
+        taken(answer, body)
+    except ModelError:
         return None
-    if counted is None:
+    counted = answer.usage
+    if not answer.whole:
         return None
-    # OpenAI counts what it had cached among the input, Anthropic beside it.
-    details = counted.get("prompt_tokens_details") or counted.get("input_tokens_details") or {}
-    cached = details.get("cached_tokens") or 0
-    tokens_in = counted.get("prompt_tokens") or counted.get("input_tokens") or 0
-    if asked.interface == "/messages":
-        cached = counted.get("cache_read_input_tokens") or 0
-        tokens_in += cached + (counted.get("cache_creation_input_tokens") or 0)
-    return spent(settings, asked.model, tokens_in=tokens_in, tokens_cached=cached,
-                 tokens_out=counted.get("completion_tokens") or counted.get("output_tokens") or 0)
+    return spent(settings, asked.model, tokens_in=counted.tokens_in, tokens_out=counted.tokens_out, tokens_cached=counted.tokens_cached)
 
 
-def _plain(interface: str, said: dict[str, Any]) -> dict[str, Any] | None:
-    """The usage an answer tells of; None where the answer is not whole."""
-    whole = {
-        "/chat/completions": lambda: bool(said["choices"]) and all(choice.get("finish_reason") for choice in said["choices"]),
-        "/responses": lambda: said.get("status") in ("completed", "incomplete"),  # incomplete: as long as was allowed
-        "/embeddings": lambda: bool(said["data"]),
-        "/messages": lambda: bool(said.get("stop_reason")),
-    }[interface]()
-    return dict(said.get("usage") or {}) if whole else None
+# ── as it is kept: the headers in one line of JSON, then the body as it came ──────────────────
 
 
-def _streamed(interface: str, events: list[Any]) -> dict[str, Any] | None:
-    if interface == "/chat/completions":
-        if not events or events[-1] != "[DONE]":
-            return None
-        finished: dict[int, bool] = {}
-        usage: dict[str, Any] = {}
-        for event in events[:-1]:
-            if event.get("error"):
-                return None
-            for choice in event.get("choices") or ():
-                finished[choice["index"]] = finished.get(choice["index"], False) or bool(choice.get("finish_reason"))
-            usage = event.get("usage") or usage
-        return usage if finished and all(finished.values()) else None
-    if interface == "/responses":
-        last: dict[str, Any] = next((event for event in reversed(events) if event != "[DONE]"), {})
-        return dict(last["response"].get("usage") or {}) if last.get("type") in ("response.completed", "response.incomplete") else None
-    if not events or events[-1].get("type") != "message_stop":
-        return None
-    usage = {}
-    for event in events:
-        if event.get("type") == "error":
-            return None
-        usage |= (event.get("message") or {}).get("usage") or event.get("usage") or {}
-    return usage
+def head(headers: Mapping[str, str]) -> bytes:
+    """The line with the headers that are kept."""
+    return msgspec.json.encode({name: headers[name] for name in KEPT_HEADERS if name in headers}) + b"\n"
 
 
-def _events(body: bytes) -> Iterator[Any]:
-    """The data of server-sent events, decoded; the end marker as it is. The last may lack its blank line."""
-    frames = Frames()
-    for event in (*frames.take(body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")), frames.rest):
-        if (text := data(event)) is not None:
-            yield "[DONE]" if text == DONE else json.loads(text)
+def apart(kept: bytes) -> tuple[dict[str, str], bytes]:
+    """Headers and body."""
+    line, _, body = kept.partition(b"\n")
+    return msgspec.json.decode(line, type=dict[str, str]), body
+
+
+def in_one_piece(asked: Asked, body: bytes) -> bytes:
+    """The answer for who has not asked for a stream."""
+    return body if is_plain(body) else taken(asked.answer(), body).plain()
+
+
+def as_events(asked: Asked, body: bytes) -> list[bytes]:
+    """An answer that came in one piece, for who has asked for a stream."""
+    return taken(asked.answer(), body).events()

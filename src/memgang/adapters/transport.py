@@ -15,18 +15,21 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
-from memgang.adapters.bridge import Bridge
-from memgang.adapters.exchange import KEPT_HEADERS, Asked, asked, classified, usage_of
+from memgang.adapters import exchange
+from memgang.adapters.bridge import Bridge, at
+from memgang.adapters.exchange import Asked, asked, classified, usage_of
+from memgang.answers import is_plain
+from memgang.answers.chat import only_usage
 from memgang.codec import TTL
 from memgang.errors import ModelError, StreamRestarted, WorkFailed
 from memgang.llms.openai import retry_after_s
 from memgang.model import Usage, current_work
 from memgang.recall import Mode
+from memgang.sse import Frames
 from memgang.streaming import Stream
 
 T = TypeVar("T")
 
-Answer = tuple[dict[str, str], bytes]  # headers and body of an answer that is whole
 Send = Callable[[httpx2.Request], Awaitable[httpx2.Response]]  # the response has its stream still to be read
 Pieces = Callable[[httpx2.Response], AsyncIterator[bytes]]
 UNTOLD = {"x-should-retry": "false"}  # it was tried as often as is tried at all
@@ -49,8 +52,8 @@ class Exchanges:
     def asked(self, request: httpx2.Request) -> Asked | None:
         """What is asked, if its answer can be shared."""
         found = asked(request.method, str(request.url.copy_with(userinfo=b"")), request.headers, request.content)
-        # A stream is shared or it is nobody else's: there is no way to compute one anew for all.
-        return None if found is not None and found.streams and _mode(request) != "share" else found
+        # A stream that is for nobody else has nobody to follow it.
+        return None if found is not None and found.streams and _mode(request) == "private" else found
 
     async def plain(self, asked: Asked, request: httpx2.Request, send: Send, pieces: Pieces) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body. Raises what the HTTP client raises."""
@@ -61,45 +64,60 @@ class Exchanges:
                 response = await send(request)
                 body = b"".join([piece async for piece in pieces(response)])
             self._whole(asked, response, body)
-            return msgspec.msgpack.encode((_kept(response), body))
+            return exchange.head(response.headers) + body
 
         try:
             recalled = await space.recall(
                 asked.call, compute, ttl=self._ttl, kind="llm", sample="occurrence" if asked.samples else None, mode=_mode(request))
         except (WorkFailed, ModelError) as error:
             return _instead(error)
-        headers, body = msgspec.msgpack.decode(await recalled.value(), type=Answer)
-        return 200, headers | {"x-memgang-cache": recalled.how}, body
+        headers, body = exchange.apart(await recalled.value())
+        told = {"content-type": "application/json", "x-memgang-cache": recalled.how}
+        return 200, headers | told, exchange.in_one_piece(asked, body)
 
     async def streamed(
         self, asked: Asked, request: httpx2.Request, send: Send, pieces: Pieces
     ) -> tuple[int, dict[str, str], AsyncIterator[bytes]]:
         """Status, headers and the body piece by piece: from its first byte, then as it comes, whoever has asked for it."""
         async def produce() -> AsyncIterator[bytes]:
-            body = bytearray()
+            body, first = bytearray(), True
             with _told(asked):
-                response = await send(request)
+                response = await self._asking(asked, request, send, pieces)
                 if response.status_code != 200:
                     body += b"".join([piece async for piece in pieces(response)])
                     self._whole(asked, response, bytes(body))
                 async for piece in pieces(response):
                     body += piece
-                    yield piece
+                    yield exchange.head(response.headers) + piece if first else piece
+                    first = False
             self._whole(asked, response, bytes(body), begun=True)
 
-        stream = self.bridge.space.stream(asked.call, produce, ttl=self._ttl, kind="llm", sample="occurrence" if asked.samples else None)
+        stream = self.bridge.space.stream(
+            asked.call, produce, ttl=self._ttl, kind="llm", sample="occurrence" if asked.samples else None, mode=_mode(request))
+        body = _delivered(stream, request, asked)
         try:
-            first = await anext(stream, b"")
+            headers = msgspec.json.decode(await anext(body), type=dict[str, str])
         except (WorkFailed, ModelError) as error:
             status, headers, refusal = _instead(error)
-            return status, headers, _delivered(stream, request, refusal, more=False)
-        return 200, {"content-type": "text/event-stream"}, _delivered(stream, request, first)
+            return status, headers, _one(refusal)
+        return 200, headers | {"content-type": "text/event-stream"}, body
+
+    @staticmethod
+    async def _asking(asked: Asked, request: httpx2.Request, send: Send, pieces: Pieces) -> httpx2.Response:
+        """The provider's response to a stream. One that hides the usage is asked for it, unless the server knows no such option."""
+        if not asked.hides_usage:
+            return await send(request)
+        response = await send(_again(request, asked.sent()))
+        if response.status_code not in (400, 422):
+            return response
+        said = b"".join([piece async for piece in pieces(response)])
+        if b"stream_options" in said:
+            return await send(request)
+        return httpx2.Response(response.status_code, headers=_untravelled(response), content=said, request=request)
 
     def _whole(self, asked: Asked, response: httpx2.Response, body: bytes, begun: bool = False) -> None:
         """Count what a whole answer cost. Raises _Refused for any other."""
-        status, headers = response.status_code, dict(response.headers)
-        for name in ("content-encoding", "content-length", "transfer-encoding"):  # of how it travelled
-            headers.pop(name, None)
+        status, headers = response.status_code, _untravelled(response)
         if status != 200:
             kind = classified(status, body)
             raise _Refused(asked.model, kind, status, body, headers, retry_after_s(headers) if kind == "transient" else 0.0)
@@ -124,8 +142,10 @@ def _mode(request: httpx2.Request) -> Mode:
     return "private" if "no-store" in control else "refresh" if "no-cache" in control else "share"
 
 
-def _kept(response: httpx2.Response) -> dict[str, str]:
-    return {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+def _untravelled(response: httpx2.Response) -> dict[str, str]:
+    """The headers without those that say how the body travelled."""
+    aside = ("content-encoding", "content-length", "transfer-encoding")
+    return {name: value for name, value in response.headers.items() if name not in aside}
 
 
 def _spend(usage: Usage) -> None:
@@ -166,16 +186,42 @@ def _instead(error: WorkFailed | ModelError) -> tuple[int, dict[str, str], bytes
     raise error
 
 
-async def _delivered(stream: Stream, request: httpx2.Request, first: str | bytes, more: bool = True) -> AsyncIterator[bytes]:
-    """The pieces of a body; the stream is left when they are, or when nobody wants more."""
+async def _delivered(stream: Stream, request: httpx2.Request, asked: Asked) -> AsyncIterator[bytes]:
+    """The headers, as JSON, then the pieces of a body of events; the stream is left when they are, or when nobody wants more."""
+    start, begun, frames = b"", False, Frames()
     try:
-        yield first.encode() if isinstance(first, str) else first
-        while more and (piece := await anext(stream, None)) is not None:
-            yield piece.encode() if isinstance(piece, str) else piece
-    except (StreamRestarted, WorkFailed, ModelError) as error:
+        async for piece in stream:
+            block = piece.encode() if isinstance(piece, str) else piece
+            if not begun:
+                start += block
+                line, ended, block = start.partition(b"\n")
+                if not ended:
+                    continue
+                begun, start = True, b""
+                yield line
+            if start or is_plain(block) and not frames.rest:
+                start += block  # in one piece: made into events when all of it is there
+            elif not asked.hides_usage:
+                yield block
+            else:
+                for event in frames.take(block):
+                    if not only_usage(event):
+                        yield event
+        for event in exchange.as_events(asked, start) if start else [frames.rest]:
+            if event and not (asked.hides_usage and only_usage(event)):
+                yield event
+    except StreamRestarted as error:
+        raise httpx2.RemoteProtocolError(f"the answer broke off: {error}", request=request) from error
+    except (WorkFailed, ModelError) as error:
+        if not begun:
+            raise
         raise httpx2.RemoteProtocolError(f"the answer broke off: {error}", request=request) from error
     finally:
         await stream.aclose()
+
+
+async def _one(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 class _AsyncBody(httpx2.AsyncByteStream):
@@ -219,26 +265,22 @@ class RecallingAsync(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The answer, recalled where it can be."""
         await request.aread()
-        exchanges, bridge, home = self._exchanges, self._exchanges.bridge, asyncio.get_running_loop()
+        exchanges, bridge = self._exchanges, self._exchanges.bridge
+        home = asyncio.get_running_loop()  # the HTTP client belongs to the event loop of its user
         if (wanted := exchanges.asked(request)) is None:
             return await self._inner.send(request, stream=True)
 
-        async def at_home(work: Any) -> Any:  # the HTTP client belongs to the event loop of its user
-            if asyncio.get_running_loop() is home:
-                return await work
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home))
-
         async def send(request: httpx2.Request) -> httpx2.Response:
-            response: httpx2.Response = await at_home(self._inner.send(_again(request), stream=True))
+            response: httpx2.Response = await at(home, self._inner.send(_again(request), stream=True))
             return response
 
         async def pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
             blocks = response.aiter_bytes()
             try:
-                while (block := await at_home(_next(blocks))) is not None:
+                while (block := await at(home, _next(blocks))) is not None:
                     yield block
             finally:
-                await at_home(response.aclose())
+                await at(home, response.aclose())
 
         if wanted.streams:
             status, headers, body = await bridge.here(_within(request, exchanges.streamed(wanted, request, send, pieces)))
@@ -286,7 +328,10 @@ class Recalling(httpx2.BaseTransport):
         self._inner.close()
 
 
-def _again(request: httpx2.Request) -> httpx2.Request:
-    """The request as it is sent: a failed attempt must leave nothing behind in the next."""
-    return httpx2.Request(request.method, request.url, headers=request.headers, content=request.content,
+def _again(request: httpx2.Request, content: bytes | None = None) -> httpx2.Request:
+    """The request as it is sent, with this body: a failed attempt must leave nothing behind in the next."""
+    headers = httpx2.Headers(request.headers)
+    if content is not None:
+        headers.pop("content-length", None)  # of the other body
+    return httpx2.Request(request.method, request.url, headers=headers, content=request.content if content is None else content,
                           extensions=dict(request.extensions))

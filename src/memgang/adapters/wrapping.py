@@ -24,13 +24,15 @@ def wrap(client: Client, space: Space | BlockingSpace | None = None, *, ttl: TTL
 
     ``client`` is one of the OpenAI or Anthropic SDK, blocking or awaited; it stays as it is, and its connections are used.
     Chat completions, responses, embeddings and Anthropic's messages are recalled, streams too: who comes late is given
-    a stream from its first byte and then live. All else passes through. Only whole answers are kept, for ``ttl``.
+    a stream from its first byte and then live. Plain and streamed requests for the same share one answer; a stream that joins
+    a plain request comes when that one is answered. All else passes through. Only whole answers are kept, for ``ttl``.
     Whoever computes is given the SDK's own errors; a refusal that would meet everybody (a wrong request) is told to all
     who wait, one that concerns the caller alone (key, quota) to nobody else.
 
     Where the model samples (no seed, a temperature other than 0) the i-th ask of one named agent within a run shares
     the i-th answer; who has no name shares one. A request with ``Cache-Control: no-cache`` computes anew, one with
-    ``no-store`` for itself alone; a stream with either passes through. The SDK's time-outs hold for who waits for another, too.
+    ``no-store`` for itself alone. The usage of a streamed chat is asked for, since it is the bill, and shown to those who asked
+    for it. The SDK's time-outs hold for who waits for another, too.
 
     Raises:
         ConfigError: it is no such client, or its HTTP client is one that this SDK keeps for old programs only.

@@ -17,7 +17,18 @@ import memgang
 from memgang import errors
 from memgang.canonical import read_json
 from memgang.codec import encode, parse_ttl
-from memgang.doors import cli_care, cli_evict, cli_forget, cli_mcp, cli_proxy, cli_run, cli_token
+from memgang.doors import (
+    cli_care,
+    cli_dashboard,
+    cli_evict,
+    cli_forget,
+    cli_mcp,
+    cli_metrics,
+    cli_proxy,
+    cli_replay,
+    cli_run,
+    cli_token,
+)
 from memgang.doors.options import AgentName, AsJson, Limit, Reference, SpaceName, run_named, within
 from memgang.doors.terminal import age, is_terminal, line, print_json, print_table, say, size
 from memgang.model import Document, MemoryObject, Place, Ref
@@ -46,6 +57,9 @@ def _app(
 app.command("run")(cli_run.run)
 app.command("compare")(cli_run.compare)
 app.command("mcp")(cli_mcp.mcp)
+app.command("replay")(cli_replay.replay)
+app.command("export")(cli_replay.export)
+app.command("dashboard")(cli_dashboard.dashboard)
 
 
 @app.command()
@@ -342,6 +356,7 @@ def pin(
 
 
 app.command("proxy")(cli_proxy.proxy)
+app.command("metrics")(cli_metrics.metrics)
 app.add_typer(cli_token.app, name="token")
 cli_care.add_to(app)
 

@@ -27,6 +27,9 @@ def mcp(
     root: Annotated[list[Path] | None, typer.Option(help="A folder whose files agents may read; none without it.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(
         help="A host (or host:port) agents may fetch from although its address is not public.")] = None,
+    robots: Annotated[bool, typer.Option("--robots", help="Heed robots.txt and its crawl delay. Needs memgang[robots].")] = False,
+    delay: Annotated[float, typer.Option(min=0, max=3600, help="Seconds between two requests to one host, over all processes.")] = 0.0,
+    at_once: Annotated[int, typer.Option(min=0, max=1000, help="Requests under way at one host, over all processes; 0: any.")] = 0,
     whole_bytes: Annotated[int, typer.Option(min=0, help="Larger values are given as a reference and how they begin.")] = 16 * 1024,
     graph: Annotated[bool, typer.Option(
         "--graph", help="Add the nine tools of the official memory server (create_entities, read_graph ...).")] = False,
@@ -39,7 +42,8 @@ def mcp(
         from memgang.doors.mcp import serving
     except ModuleNotFoundError as error:
         raise ConfigError(f"the MCP server needs {error.name}: pip install 'memgang[mcp]'") from None
-    options = serving.Options(roots=root or (), hosts=allow_host or (), whole_bytes=whole_bytes, agent=agent or "", graph=graph)
+    options = serving.Options(roots=root or (), hosts=allow_host or (), whole_bytes=whole_bytes, agent=agent or "", graph=graph,
+                              robots=robots, delay_s=delay, at_once=at_once)
     web = None
     if http:
         token = ""

@@ -14,7 +14,7 @@ from memgang.settings import Settings
 def proxy(
     upstream: Annotated[list[str] | None, typer.Option(
         help="The server that answers: URL, or PREFIX=URL for the models whose names begin so (a prefix that ends with / is taken "
-             "off). May be given several times.", show_default=False)] = None,
+             "off). ollama:, vllm:, lmstudio: and llama_server: are URLs too. May be given several times.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="Where to listen. Beyond this machine a token is always needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = 4180,
     require_token: Annotated[bool, typer.Option("--require-token", help="Let in nobody without a token, also from this machine.")] = False,

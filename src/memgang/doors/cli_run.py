@@ -14,6 +14,7 @@ import typer
 
 import memgang
 from memgang import llms
+from memgang.doors import cli_dashboard
 from memgang.doors.options import AsJson, SpaceName
 from memgang.doors.progress import Display
 from memgang.doors.terminal import print_json, say
@@ -26,7 +27,8 @@ Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, 
 Questions = Annotated[list[str] | None, typer.Option(
     "--question", "-q", help="A question to answer; may be given several times.", show_default=False)]
 Model = Annotated[str | None, typer.Option(
-    "--llm", help="extractive (selects sentences; the default), openai:<model>, or simulated[:latency_ms=50,...].", show_default=False)]
+    "--llm", help="extractive (selects sentences; the default), openai:<model>, llama_cpp:<path.gguf>, ollama:<model> "
+            "(also vllm:, lmstudio:, llama_server:), or simulated[:latency_ms=50,...].", show_default=False)]
 EngineName = Annotated[Literal["auto", "asyncio", "processes"], typer.Option(
     "--engine", help="Where CPU-bound work runs: asyncio (this process), processes, or auto: processes where the model is CPU-bound.")]
 Workers = Annotated[int | None, typer.Option(
@@ -45,6 +47,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Write the report to this file; else to standard output.")] = None,
     engine: EngineName = "auto", workers: Workers = None, space: SpaceName = None, as_json: AsJson = False,
     rpm: Rpm = 0, tpm: Tpm = 0, max_usd: MaxUsd = None, concurrency: Concurrency = 0,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Watch it in the browser meanwhile. Needs memgang[dashboard].")] = False,
 ) -> None:
     """Read long documents and write one report: a summary, a part per section, and an answer per question, with citations.
 
@@ -62,13 +65,18 @@ def run(
     started, command = time.perf_counter(), shlex.join(["memgang", *sys.argv[1:]])
 
     async def work() -> tuple[Any, Any, str, Any]:
+        beside = None
         async with (memgang.open(space=space, agent="cli", llm=llm) as opened,
                     memgang.Gang(opened, concurrency=agents, title=title, engine=engine, workers=workers,
                                  limits=_limits(rpm, tpm, max_usd, concurrency)) as gang):
             with Display(gang):
                 async with gang.run(title or ", ".join(sources)[:120], command=command) as current:
+                    if dashboard:
+                        beside = cli_dashboard.beside(current.id, opened.settings, open_browser=sys.stderr.isatty())
                     made = await report(gang, sources, question or (), title=title, agents=agents)
                     current.result = await opened.put(made, kind="report")  # there already: this is its reference
+            if beside is not None:
+                await asyncio.to_thread(beside.join, cli_dashboard.TOLD_S)
             return made, await gang.savings(), current.id, gang.progress
 
     made, savings, run_id, progress = asyncio.run(work())

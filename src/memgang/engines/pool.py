@@ -28,6 +28,7 @@ from memgang.engines.frames import loaded_class, pack, unpack
 from memgang.engines.worker import Answer, Order
 from memgang.errors import MemGangError
 from memgang.model import current_context
+from memgang.traceparent import carried
 
 TICK_S = 0.05
 GRACE_S = 2.0  # a call that nobody waits for any more may end by itself within this
@@ -118,7 +119,10 @@ class Pool:
         assert self._loop is not None
         self._ids += 1
         context = current_context.get()
-        stamp = [context.who, context.role, context.run, context.task, context.trace] if context is not None else None
+        # The span under way, where there is one, so that spans of the worker are its children.
+        trace = carried()
+        stamp = [context.who, context.role, context.run, context.task, trace or context.trace] if context is not None else (
+            ["", "", "", "", trace] if trace else None)
         order = Order("call", self._ids, name, mark, arguments, stamp,
                       limits.memory_mb if limits else 0, limits.cpu_s if limits else 0)
         if children.begun():

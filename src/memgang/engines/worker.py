@@ -21,6 +21,7 @@ from memgang.engines.frames import HEAD_BYTES, framed, pack, unpack
 from memgang.engines.functions import found, mark_of
 from memgang.errors import CodecError
 from memgang.model import Context, current_context
+from memgang.traceparent import continued
 
 REST_S = 20.0  # a spare worker that nobody has asked for so long ends
 GROWN_BYTES = 384 << 20  # one that has grown beyond this by a call gives way to a fresh one
@@ -113,7 +114,7 @@ def _outcome(order: Order) -> tuple[str, bytes]:
             return "unknown", pack(f"{type(error).__name__}: {error}"[:500])
         token = current_context.set(Context(*order.context) if order.context else None)
         try:
-            with limited(order.memory_mb, order.cpu_s):
+            with limited(order.memory_mb, order.cpu_s), continued(order.context[4] if order.context else ""):
                 value = function(*arguments, **named)
         finally:
             current_context.reset(token)

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from memgang.errors import ConfigError, MemGangError, StoreUnavailable
+from memgang.flock.tape import Header, Tape, side_by_side
 from memgang.gang import Gang
 from memgang.jobs.report import report
 from memgang.model import NO_USAGE, Completion, LanguageModel, Prompt, Usage
@@ -42,6 +43,7 @@ class Side(msgspec.Struct, frozen=True):
     asked: Usage
     teams: int
     balanced: bool = True  # the books of agents and roles add up to the totals
+    tape: Tape | None = None  # what all teams did, side by side, to be played
 
     @property
     def reuse(self) -> float:
@@ -123,11 +125,11 @@ async def compare(
     on_step(f"isolated: {len(teams)} teams, a space each")
     alone = _Counted(model)
     async with _spaces(open_space, [f"{stamp}-{i}" for i in range(len(teams))]) as spaces:
-        isolated = await _side([(s, t) for s, t in zip(spaces, teams, strict=True)], sources, alone, agents)
+        isolated = await _side("isolated", [(s, t) for s, t in zip(spaces, teams, strict=True)], sources, alone, agents)
     on_step(f"shared: {len(teams)} teams, one space")
     together = _Counted(model)
     async with _spaces(open_space, [f"{stamp}-s"]) as spaces:
-        shared = await _side([(spaces[0], t) for t in teams], sources, together, agents)
+        shared = await _side("shared", [(spaces[0], t) for t in teams], sources, together, agents)
     unique = _sum(alone.distinct.values())
     return Comparison(tuple(sources), tuple(questions), model.name, model.name.startswith("simulated"), agents,
                       isolated, shared, unique)
@@ -149,7 +151,7 @@ async def _spaces(open_space: OpenSpace, names: Sequence[str]) -> AsyncIterator[
 
 
 async def _side(
-    teams: Sequence[tuple[Space, tuple[str, ...]]], sources: Sequence[str], model: _Counted, agents: int
+    name: str, teams: Sequence[tuple[Space, tuple[str, ...]]], sources: Sequence[str], model: _Counted, agents: int
 ) -> Side:
     """All teams at once, each with its questions; what the ledgers of their spaces say."""
     spaces = {id(space): space for space, _ in teams}
@@ -170,6 +172,8 @@ async def _side(
     for key, space in spaces.items():
         await space.flush()
         ledgers.append(await gangs[key].savings(whole=True))
+    header = Header(name, title=f"{name}: {', '.join(sources)}"[:200], state="done", model=model.name)
+    tape = side_by_side(header, [[event async for event in space.events()] for space in spaces.values()])
     avoided: dict[str, Usage] = {}
     for ledger in ledgers:
         for why, usage in ledger.avoided.items():
@@ -177,7 +181,7 @@ async def _side(
     return Side(
         _sum(x.physical for x in ledgers), avoided, _sum(x.virtual for x in ledgers), _sum(x.lost for x in ledgers),
         wall, sum(x.overhead_us for x in ledgers) / 1e6, model.asked, len(teams),
-        all(x.adds_up() for x in ledgers))
+        all(x.adds_up() for x in ledgers), tape)
 
 
 def _sum(usages: Any) -> Usage:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import Any
 
+from memgang.flock.bundle import bundle, source
+from memgang.flock.page import POLICY, packed
 from memgang.jobs.compare import Comparison, Side
 from memgang.model import NO_USAGE, Usage
 
@@ -75,7 +77,7 @@ def as_dict(c: Comparison) -> dict[str, Any]:
 
 
 def page(c: Comparison) -> str:
-    """One HTML file: no script, no font and no picture from anywhere else; light and dark."""
+    """One HTML file that asks nobody for anything, light and dark: what both sides did, playing side by side, and what it came to."""
     e = html.escape
     table = "".join("<tr><th scope=row>" + e(r[0]) + "</th>" + "".join(f"<td>{e(x)}</td>" for x in r[1:]) + "</tr>" for r in rows(c))
     plots = "".join(_bars(*p) for p in (
@@ -87,9 +89,11 @@ def page(c: Comparison) -> str:
     asked = "".join(f"<li>{e(q)}</li>" for q in c.questions)
     told = "<p class=note>The model is simulated: latency, tokens and prices are made up; calls and sharing are real.</p>" if c.simulated else ""
     return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
-<title>MemGang: isolated against shared</title><style>{_CSS}</style>
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>MemGang: isolated against shared</title><style>{source("flock.css")}{_CSS}</style>
 <main><h1>Isolated against shared</h1>
 <p>{len(c.questions)} questions over {e(", ".join(c.sources))}; model <code>{e(c.model)}</code>, {c.agents} agents in each team, both ways.</p>{told}
+{_flocks(c)}
 <div class=plots>{plots}</div>
 <table><thead><tr><th></th><th>isolated</th><th>shared</th><th>lower bound</th><th>change</th></tr></thead><tbody>{table}</tbody></table>
 <p>Shared did exactly the unique work: <b>{_yes(c.at_lower_bound())}</b>. The ledger adds up: <b>{_yes(c.adds_up())}</b>. Speed-up <b>{c.speedup:.2f}</b>.</p>
@@ -97,6 +101,16 @@ def page(c: Comparison) -> str:
 <p class=note>Figures are from the ledgers of the two runs; the lower bound is every distinct prompt once, counted at the model.</p>
 </main></html>
 """
+
+
+def _flocks(c: Comparison) -> str:
+    """Both sides as they went, the isolated one above: the same work, and gold (a call not made) where memory is shared."""
+    tapes = [(name, side.tape) for name, side in (("isolated", c.isolated), ("shared", c.shared)) if side.tape is not None]
+    shown = "".join(f'<figure><figcaption>{name}</figcaption><div class=flock data-tape="{name}"></div></figure>' for name, _ in tapes)
+    if not shown:
+        return ""
+    return (f"<div class=flocks>{shown}</div><p><button id=again>Play both again</button></p>"
+            + "".join(packed(tape, name) for name, tape in tapes) + f'<script type="module">{bundle("page.js")}</script>')
 
 
 def _bars(title: str, alone: float, shared: float, bound: float | None, show: str) -> str:
@@ -122,7 +136,9 @@ def _yes(so: bool) -> str:
 _CSS = """
 :root{color-scheme:light dark;--ink:#1c2430;--paper:#fbfaf7;--faint:#667085;--line:#d8d5cc;--alone:#c9703a;--shared:#2f7f73}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e3da;--paper:#14181d;--faint:#98a2b3;--line:#343a42;--alone:#e09060;--shared:#5cb8a9}}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}main{max-width:60rem;margin:auto;padding:2rem 1rem}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}main{max-width:76rem;margin:auto;padding:2rem 1rem}
+.flocks{display:grid;gap:1rem;margin:1.5rem 0}.flocks figure{margin:0}.flocks figcaption{font-weight:600;padding:.2rem 0}
+.flock{height:26rem}#again{font:inherit;padding:.3rem .9rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1.5rem;margin:1.5rem 0}svg text{fill:var(--ink);font:13px system-ui,sans-serif}
 svg .title{font-weight:600;font-size:14px}svg .small{fill:var(--faint);font-size:11px}.isolated{fill:var(--alone)}.shared{fill:var(--shared)}
 .bound{stroke:var(--ink);stroke-width:2;stroke-dasharray:4 3}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}

@@ -114,7 +114,9 @@ async def _written(gang: Gang, teams: Sequence[Team], asked: Sequence[str], over
     # Parts that hold nothing to sum up have their notes, empty ones, whatever becomes of the rest.
     if not made.figures.statements and all(answer.failed for answer in made.answers) and any(team.gang.failures for team in teams):
         raise _why_nothing(teams)
-    await gang.space.put(made, kind="report", parents=list(dict.fromkeys(ref for team in teams for ref in team.made_from)))
+    # What it was put together from stands first: the log keeps only the first of many parents.
+    parents = [ref for team in teams for ref in team.quoted] + [ref for team in teams for ref in team.made_from]
+    await gang.space.put(made, kind="report", parents=list(dict.fromkeys(parents)))
     return made
 
 
@@ -227,6 +229,7 @@ class Team:
         self.reading = Reading()
         self.outline = Outline("", (), ())
         self.notes: dict[Item, Ref] = {}
+        self.quoted: list[Ref] = []  # summaries and answers that stand in the report, the last made first
         self.unmade: list[tuple[str, Exception]] = []  # sections and the like that could not be made
 
     async def read(self) -> None:
@@ -314,6 +317,7 @@ class Team:
     async def _note(self, ref: Ref | None) -> Note:
         if ref is None:
             return Note()
+        self.quoted.insert(0, ref)
         note = await self.gang.space.get(ref, Note)
         assert isinstance(note, Note)
         return note

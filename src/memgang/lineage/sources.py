@@ -16,7 +16,7 @@ import msgspec
 from memgang.codec import decode
 from memgang.errors import CodecError, ConfigError, IntegrityError, UnknownReference
 from memgang.lineage.reach import Reach
-from memgang.model import Document, Ref
+from memgang.model import Document, Original, Ref
 from memgang.store import scripts
 from memgang.store.store import Store
 
@@ -43,13 +43,13 @@ async def readings(store: Store, source: str) -> Readings:
         raise ConfigError("no source is named: it is empty; the folder you are in is '.'")
     reach = Reach(store, ())
     await reach.walk()
-    documents = await _documents(store, reach.of_kind("document"))
+    documents = await _documents(store, reach.of_kind("document") | reach.of_kind("original"))
     matches = _matcher(source)
     ours = {ref: document for ref, (document, _) in documents.items() if matches(document.source)}
-    parts = dict.fromkeys(place.ref for document in ours.values() for place in document.places)
+    parts = dict.fromkeys(part for document in ours.values() for part in _held(document))
     elsewhere: dict[Ref, None] = {}
     for ref, (document, call) in documents.items():
-        held = [place.ref for place in document.places if place.ref in parts]
+        held = [part for part in _held(document) if part in parts]
         if ref not in ours and held and call and await store.wire.call("HGET", store.keys.flight(call), "answer") == ref.id.encode():
             elsewhere.update(dict.fromkeys(held))
     calls = dict.fromkeys(documents[ref][1] for ref in ours if documents[ref][1])
@@ -57,8 +57,13 @@ async def readings(store: Store, source: str) -> Readings:
     return Readings((*(part for part in parts if part not in elsewhere), *ours), tuple(calls), tuple(elsewhere))
 
 
-async def _documents(store: Store, found: dict[str, scripts.Kin]) -> dict[Ref, tuple[Document, str]]:
-    """The documents that are there, each with the key of the call that read it."""
+def _held(read: Document | Original) -> list[Ref]:
+    """The objects with what was read: the parts of a document, the body of a page or file."""
+    return [read.ref] if isinstance(read, Original) else [place.ref for place in read.places]
+
+
+async def _documents(store: Store, found: dict[str, scripts.Kin]) -> dict[Ref, tuple[Document | Original, str]]:
+    """The documents, pages and files that are there, each with the key of the call that read it."""
     async def one(ref: Ref) -> Any:
         try:
             kept = await store.objects.get(ref)
@@ -66,12 +71,12 @@ async def _documents(store: Store, found: dict[str, scripts.Kin]) -> dict[Ref, t
         except (UnknownReference, IntegrityError, CodecError):
             return None
 
-    out: dict[Ref, tuple[Document, str]] = {}
+    out: dict[Ref, tuple[Document | Original, str]] = {}
     refs = [Ref("mg:" + ident) for ident in found]
     for start in range(0, len(refs), AT_ONCE):
         some = refs[start:start + AT_ONCE]
         for ref, value in zip(some, await asyncio.gather(*map(one, some)), strict=True):
-            if isinstance(value, Document):
+            if isinstance(value, Document | Original):
                 out[ref] = (value, found[ref.id].call)
     return out
 
@@ -79,7 +84,10 @@ async def _documents(store: Store, found: dict[str, scripts.Kin]) -> dict[Ref, t
 def _matcher(source: str) -> Callable[[str], bool]:
     """Whether a document was read from this source: one URL, one file, anything below a folder, or what fits a glob."""
     if re.match(r"(?i)https?://", source):
-        return lambda read: read.partition("#")[0] == source.partition("#")[0]
+        from memgang.readers import web  # here: every process has a space, and few ever forget a page
+
+        named = {source.partition("#")[0], web.shown(source).partition("#")[0]}  # credentials in it were not kept
+        return lambda read: read.partition("#")[0] in named
     given = os.path.expanduser(source)
     if glob.has_magic(given) and not os.path.lexists(given):
         steps = Path(given).parts

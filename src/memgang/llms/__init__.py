@@ -1,7 +1,8 @@
 """Language models: leaves that are handed a prompt and answer. What they need is imported when it is asked for.
 
 ``extractive`` selects sentences and needs nothing, ``openai:<model>`` speaks to any server with the
-chat completions interface, ``simulated`` pretends, for benchmarks and tests.
+chat completions interface, ``ollama:<model>`` and its like to those on one's own machine, ``llama_cpp:<path.gguf>`` is
+a model in this process, ``simulated`` pretends, for benchmarks and tests.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from memgang.errors import ConfigError
 from memgang.model import Completion, LanguageModel
 from memgang.settings import Price, Settings
 
-KNOWN = ("extractive", "openai:<model>", "simulated[:latency_ms=50,tokens_per_s=200,words=60,fail_rate=0,seed=0,...]")
+KNOWN = ("extractive", "openai:<model>", "llama_cpp:<path.gguf>", "ollama:<model>", "vllm:<model>", "lmstudio:<model>",
+         "llama_server:<model>", "simulated[:latency_ms=50,tokens_per_s=200,words=60,fail_rate=0,seed=0,...]")
+LOCAL = ("ollama", "vllm", "lmstudio", "llama_server")
 
 __all__ = ["KNOWN", "is_cpu_bound", "load", "price"]
 
@@ -32,6 +35,14 @@ def load(name: str, settings: Settings) -> LanguageModel:
         from memgang.llms.openai import OpenAI
 
         return OpenAI.named(rest, settings)
+    if kind == "llama_cpp" and rest:
+        from memgang.llms.llama_cpp import LlamaCpp
+
+        return LlamaCpp.named(rest)
+    if kind in LOCAL and rest:
+        from memgang.llms.localservers import Local
+
+        return Local.named_at(kind, rest, settings)
     if kind == "simulated" and (rest or not colon):
         from memgang.llms.simulated import Simulated
 

@@ -13,9 +13,9 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qsl
 
 from memgang.errors import ConfigError, ModelError
+from memgang.llms.naming import parted
 from memgang.llms.wording import estimate, estimate_messages, messages
 from memgang.model import Completion, Prompt
 from memgang.settings import Settings
@@ -50,12 +50,14 @@ class OpenAI:
         base_url: str | None = None,
         timeout_s: float = 120.0,
         parameters: Mapping[str, Any] | None = None,
+        kind: str = "openai",
     ) -> None:
         try:
             import openai
         except ImportError as error:
-            raise ConfigError("openai:<model> needs the openai package: pip install 'memgang[openai]'") from error
-        self.name = f"openai:{model}"
+            raise ConfigError(f"{kind}:<model> needs the openai package: pip install 'memgang[openai]'") from error
+        self.kind = kind
+        self.name = f"{kind}:{model}"
         self.price_name = model
         self.parameters = dict(parameters or {})
         if refused := sorted(FIXED & set(self.parameters)):
@@ -75,7 +77,7 @@ class OpenAI:
     @classmethod
     def named(cls, text: str, settings: Settings) -> Self:
         """From ``model`` or ``model?parameter=value&...``; values are JSON where they read as JSON, else text."""
-        model, _, query = text.partition("?")
+        model, parameters = parted(text)
         if not model:
             raise ConfigError("openai: the name of a model is missing, as in openai:gpt-5-mini")
         return cls(
@@ -83,7 +85,7 @@ class OpenAI:
             api_key=settings.openai_api_key,
             base_url=settings.openai_base_url,
             timeout_s=settings.llm_timeout_s,
-            parameters={key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)},
+            parameters=parameters,
         )
 
     def __repr__(self) -> str:
@@ -258,10 +260,3 @@ def retry_after_s(headers: Mapping[str, str], now: datetime.datetime | None = No
         return 0.0
     date = date if date.tzinfo else date.replace(tzinfo=datetime.UTC)
     return max(0.0, (date - (now or datetime.datetime.now(datetime.UTC))).total_seconds())
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -11,25 +11,30 @@ Parsers are imported by the first function that parses: a process whose workers 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from memgang.model import Parsed
 from memgang.readers import web
-from memgang.readers.fingerprint import Fingerprint, fingerprint, fingerprint_all, of_fetched, unchanged, unchanged_all
+from memgang.readers.fingerprint import (
+    Fingerprint,
+    fingerprint,
+    fingerprint_all,
+    looked,
+    of_content,
+    of_fetched,
+    unchanged,
+    unchanged_all,
+)
 from memgang.readers.reach import Reach
 from memgang.readers.sources import expand, natural, refuse_secrets
 
-if TYPE_CHECKING:
-    import httpx
-
-__all__ = ["VERSION", "Fingerprint", "Reach", "expand", "fingerprint", "fingerprint_all", "natural", "of_fetched", "read",
-           "read_fetched", "read_file", "refuse_secrets", "unchanged", "unchanged_all"]
+__all__ = ["VERSION", "Fingerprint", "Reach", "expand", "fingerprint", "fingerprint_all", "looked", "natural", "of_content",
+           "of_fetched", "read", "read_fetched", "read_file", "refuse_secrets", "unchanged", "unchanged_all"]
 
 # Goes into the keys of remembered readings: raise it whenever the same bytes give other parts.
 VERSION = "1"
 
 
-def read(source: str, timeout_s: float = 60, *, http: httpx.Client | None = None) -> Parsed:
+def read(source: str, timeout_s: float = 60) -> Parsed:
     """Read one file or URL and cut it into parts. ``timeout_s`` is for the way to the page.
 
     A document that holds nothing but links and headings has no parts, and a note that says so.
@@ -40,7 +45,7 @@ def read(source: str, timeout_s: float = 60, *, http: httpx.Client | None = None
     from memgang.readers import parse
 
     if web.is_url(source):
-        return parse.fetched(source, web.fetch(source, http, timeout_s))
+        return parse.fetched(source, web.fetch(source, timeout_s))
     return parse.file(source)
 
 

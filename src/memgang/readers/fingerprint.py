@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import blake3
 import msgspec
@@ -20,9 +20,6 @@ import msgspec
 from memgang.errors import ReadError
 from memgang.readers import web
 from memgang.readers.reach import Reach
-
-if TYPE_CHECKING:
-    import httpx
 
 BYTES_MAX = 512  # a validator is kept in the flight; the protocol gives it this much
 AT_REST_NS = 2_000_000_000
@@ -44,7 +41,7 @@ class Fingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
     last_modified: str = ""
 
 
-def fingerprint(source: str, *, http: httpx.Client | None = None) -> bytes:
+def fingerprint(source: str) -> bytes:
     """The fingerprint of a file or URL as JSON, at most 512 bytes.
 
     Take it *before* reading: a change in between then shows as a change, and is read again.
@@ -53,8 +50,7 @@ def fingerprint(source: str, *, http: httpx.Client | None = None) -> bytes:
         ReadError: the source is not there, or is no file.
     """
     if web.is_url(source):
-        fetched = web.fetch(source, http)
-        return of_fetched(fetched)
+        return of_fetched(web.fetch(source))
     path = Path(source)
     taken = time.time_ns()
     try:
@@ -76,28 +72,46 @@ def of_fetched(fetched: web.Fetched) -> bytes:
                                 at_ns=time.time_ns(), etag=etag, last_modified=modified))
 
 
-def unchanged(
-    source: str, fingerprint_bytes: bytes, *, http: httpx.Client | None = None, reach: Reach | None = None
-) -> bool:
+def of_content(stat: os.stat_result, body: bytes, taken_ns: int) -> Fingerprint:
+    """The fingerprint of a file that was just read: its stat, and the time, from before that."""
+    return Fingerprint(dev=stat.st_dev, ino=stat.st_ino, size=stat.st_size, mtime_ns=stat.st_mtime_ns, ctime_ns=stat.st_ctime_ns,
+                       hash=blake3.blake3(body).hexdigest()[:32], at_ns=taken_ns)
+
+
+def looked(path: str, old: Fingerprint) -> Literal["at rest", "same", "touched", "changed"]:
+    """How a file stands to what it was. ``at rest``: its stat says that it is the same, and is believed. ``same``: its content
+    says so; so it does for ``touched``, whose stat of now would be believed the next time. ``changed`` in doubt."""
+    if old.kind != "file":
+        return "changed"
+    try:
+        stat = os.stat(path)
+        now = Fingerprint(dev=stat.st_dev, ino=stat.st_ino, size=stat.st_size, mtime_ns=stat.st_mtime_ns, ctime_ns=stat.st_ctime_ns)
+        if _stat_of(now) == _stat_of(old) and _rested(old, old.at_ns):
+            return "at rest"
+        if stat.st_size != old.size or _hash(Path(path)) != old.hash:
+            return "changed"
+        return "touched" if _rested(now, time.time_ns()) else "same"
+    except OSError:
+        return "changed"
+
+
+def _stat_of(f: Fingerprint) -> tuple[int, ...]:
+    return f.dev, f.ino, f.size, f.mtime_ns, f.ctime_ns
+
+
+def _rested(f: Fingerprint, at_ns: int) -> bool:
+    return at_ns - max(f.mtime_ns, f.ctime_ns) > AT_REST_NS
+
+
+def unchanged(source: str, fingerprint_bytes: bytes, *, reach: Reach | None = None) -> bool:
     """Whether the source still has the content it had. False in doubt: then it is read again. ``reach``: see `web.fetch`."""
     try:
         old = msgspec.json.decode(fingerprint_bytes, type=Fingerprint)
     except msgspec.DecodeError:
         return False
     if web.is_url(source):
-        return old.kind == "url" and web.unchanged(source, old.etag, old.last_modified, http, reach)
-    if old.kind != "file":
-        return False
-    path = Path(source)
-    try:
-        stat = path.stat()
-        same = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) == (
-            old.dev, old.ino, old.size, old.mtime_ns, old.ctime_ns)
-        if same and old.at_ns - max(old.mtime_ns, old.ctime_ns) > AT_REST_NS:
-            return True
-        return stat.st_size == old.size and _hash(path) == old.hash
-    except OSError:
-        return False
+        return old.kind == "url" and web.unchanged(source, old.etag, old.last_modified, reach)
+    return looked(source, old) != "changed"
 
 
 class _Several(msgspec.Struct, frozen=True, omit_defaults=True):

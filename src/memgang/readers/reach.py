@@ -8,6 +8,7 @@ differently the second time ("rebinding") gains nothing.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 from memgang.errors import ConfigError, ReadError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 ADDRESSES_MAX = 4  # of one name are tried
@@ -50,17 +53,17 @@ class Reach:
             # Not only the first: a name with a public and a private address would be a matter of luck.
             found = [entry[4][0] for entry in socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)]
         except (OSError, UnicodeError):
-            raise ReadError(url, f"no address is known for {host}") from None
+            raise ReadError(url, f"no address is known for {host}", "unreachable") from None
         named = f"[{bare}]" if ":" in bare else bare
         if not {bare, named, f"{named}:{port}"} & self.hosts:
             for address in found:
                 if not is_public(str(address)):
-                    raise ReadError(url, f"{host} is not a public address; the server may be told to allow it")
+                    raise ReadError(url, f"{host} is not a public address", "private")
         return list(dict.fromkeys(str(address) for address in found))[:ADDRESSES_MAX]
 
-    def transport(self) -> httpx.BaseTransport:
+    def transport(self, tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
         """A transport for an httpx client that goes no further than this."""
-        return _transport(self)
+        return _transport(self, tls)
 
 
 def is_public(address: str) -> bool:
@@ -88,31 +91,34 @@ def _inside(ip: ipaddress.IPv6Address) -> Address | None:
     return None
 
 
-def _transport(reach: Reach) -> httpx.BaseTransport:
+def _transport(reach: Reach, tls: ssl.SSLContext) -> httpx.AsyncBaseTransport:
     import httpx
 
-    class Guarded(httpx.BaseTransport):
+    class Guarded(httpx.AsyncBaseTransport):
         """Each request, redirects too, goes to an address that was judged; the name stays in Host, SNI and certificate."""
 
         def __init__(self) -> None:
             # Connections are not kept: one to the same address for another name would have that one's certificate.
-            self._inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+            self._inner = httpx.AsyncHTTPTransport(verify=tls, limits=httpx.Limits(max_keepalive_connections=0))
 
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            host, port = request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80)
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            url = request.url
+            # As it is sent in Host: what a name server is asked, and a certificate compared with, must be the same text.
+            host, port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
             last: httpx.ConnectError | httpx.ConnectTimeout | None = None
-            for address in reach.addresses(str(request.url), host, port):
+            bare = str(url.copy_with(query=None, fragment=None))  # in errors: a query may hold a credential
+            for address in await asyncio.to_thread(reach.addresses, bare, host, port):
                 extensions = {**request.extensions, "sni_hostname": host}
-                there = httpx.Request(request.method, request.url.copy_with(host=address), headers=request.headers,
+                there = httpx.Request(request.method, url.copy_with(host=address), headers=request.headers,
                                       stream=request.stream, extensions=extensions)
                 try:
-                    return self._inner.handle_request(there)
+                    return await self._inner.handle_async_request(there)
                 except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                     last = error  # the next address of this name, if it has one
             assert last is not None  # `addresses` gives one at least, or raises
             raise last
 
-        def close(self) -> None:
-            self._inner.close()
+        async def aclose(self) -> None:
+            await self._inner.aclose()
 
     return Guarded()

@@ -23,6 +23,8 @@ from memgang.recall.order import Check, Order, Recalled
 
 CANCEL_S = 5.0  # how long cancelled work may take to end before its claim is given up over its head
 CLOSE_S = 2.0  # the same when the space is closed
+TOLD_S = 0.1  # who has waited so long for a flight of this process is told of, while it waits
+TOLD_MAX = 64  # of one flight: more say nothing new, and a crowd of 10,000 would be as many lines and timers
 AT_ONCE_S = 0.05  # work that ends within this gives its claim up itself, with all it has spent
 
 # The key of the call that is being computed here, if any.
@@ -40,11 +42,16 @@ class Flight:
 
 
 class Flights:
-    """The flights of one Space. ``give_up`` ends the claims an order still holds. Belongs to one event loop."""
+    """The flights of one Space. ``give_up`` ends the claims an order still holds, ``waits`` is told who has waited long for
+    whom. Belongs to one event loop."""
 
-    def __init__(self, on_abandon: Literal["finish", "cancel"], give_up: Callable[[Order], Awaitable[None]]) -> None:
+    def __init__(
+        self, on_abandon: Literal["finish", "cancel"], give_up: Callable[[Order], Awaitable[None]],
+        waits: Callable[[Order, str], None],
+    ) -> None:
         self._on_abandon = on_abandon
         self._give_up = give_up
+        self._told = waits
         self.running: dict[str, Flight] = {}
         self._others: dict[asyncio.Task[Any], Order] = {}  # that nobody waits for: abandoned, or in the background
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,6 +76,9 @@ class Flights:
                 flight.task.add_done_callback(functools.partial(self._landed, name))
             flight.waiters += 1
             began = time.perf_counter()
+            told = None
+            if not leading and flight.waiters <= TOLD_MAX:
+                told = caller.get_loop().call_later(TOLD_S, self._told, order, flight.order.context.who)
             try:
                 # Shielded: one impatient caller must not cancel what the others wait for.
                 result = await asyncio.shield(flight.task)
@@ -87,6 +97,8 @@ class Flights:
                 continue  # the leader's own key or quota; ours may be good
             finally:
                 flight.waiters -= 1
+                if told is not None:
+                    told.cancel()
             if leading:
                 return result, ""
             order.waiting_s += time.perf_counter() - began

@@ -7,7 +7,7 @@ import random
 import time
 
 from memgang.model import Answered, Backoff, Claimed, Follow, Outcome
-from memgang.recall.order import Order
+from memgang.recall.order import Order, waited_for
 from memgang.store import scripts
 from memgang.store.process import incarnation
 from memgang.store.store import Store
@@ -39,10 +39,15 @@ class Follower:
         """Whether the world is still as it was when the answer was given, and the object is still there."""
         if order.check is not None:
             # What nobody can check is shared with those who waited while it was computed, and with nobody afterwards.
-            if not answer.validator and not 0 < order.followed <= answer.fence:
+            waited = 0 < order.followed <= answer.fence
+            if not answer.validator and not waited:
                 return False
-            if answer.validator and not await order.check(answer.validator):
-                return False
+            token = waited_for.set(waited)
+            try:
+                if answer.validator and not await order.check(answer.validator):
+                    return False
+            finally:
+                waited_for.reset(token)
         return await self._store.objects.there(answer.ref)
 
     async def follow(
@@ -64,7 +69,7 @@ class Follower:
         latest: Outcome = outcome
         if isinstance(outcome, Follow):
             order.followed = outcome.fence
-            store.log.add("waits", order.context, call=order.key, by=outcome.by, fn=order.call.function)
+            store.log.add("waits", order.context, call=order.key, by=outcome.by, fn=order.call.function, kind=order.call.kind)
         try:
             async with store.wakeups.listen(store.keys.flight(order.key)) as ear:
                 while True:

@@ -130,7 +130,7 @@ class Leader:
         return scripts.commit_command(
             keys, order.key, who=order.context.who, owner=owner, fence=fence, answer=ref, ttl_ms=order.terms.ttl_ms,
             note=order.note(order.call.model, spent, outline(order.canonical, keys.secret)), own=spent,
-            validator=answer.validator, usage=answer.made.usage, stale_ms=order.terms.stale_ms)
+            validator=answer.validator, usage=answer.made.usage, stale_ms=order.terms.stale_ms, kind=order.call.kind)
 
     async def _publish(
         self, order: Order, answer: _Answer, ref: Ref, owner: str, fence: int, sent: asyncio.Future[Any] | None
@@ -202,7 +202,7 @@ class Leader:
     async def _release(self, order: Order, owner: str, fence: int) -> None:
         task = asyncio.create_task(scripts.release(
             self._store.wire, self._store.keys, order.key, who=order.context.who, owner=owner, fence=fence,
-            note=order.note(own=order.own)))
+            note=order.note(own=order.own), own=order.own))
         with contextlib.suppress(MemGangError, TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(RELEASE_S):
                 await asyncio.shield(task)
@@ -222,7 +222,8 @@ class Leader:
         recorded = await scripts.fail(
             self._store.wire, self._store.keys, order.key, who=order.context.who, owner=owner, fence=claimed.fence,
             kind="permanent" if kind == "permanent" else "transient", error=told(error, claimed.attempt, order.context.who),
-            pause_ms=pause, note=order.note(order.call.model, order.own, outline(order.canonical, self._store.keys.secret)))
+            pause_ms=pause, note=order.note(order.call.model, order.own, outline(order.canonical, self._store.keys.secret)),
+            call_kind=order.call.kind, own=order.own)
         order.failed = None
         if kind == "permanent" and recorded:  # else somebody newer is at it, and may do better
             raise work_failed(order.call.function, error, claimed.attempt) from error

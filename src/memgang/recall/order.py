@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,9 @@ Mode = Literal["share", "refresh", "private"]
 Check = Callable[[bytes], Awaitable[bool]]
 
 MODES = ("share", "refresh", "private")
+
+# While an answer is checked: whether it was computed while its asker waited. No two clocks need agree to say so.
+waited_for: contextvars.ContextVar[bool] = contextvars.ContextVar("memgang_waited_for", default=False)
 
 
 class Formed(NamedTuple):

@@ -50,7 +50,7 @@ class Recaller:
         self._settings = store.settings
         self._follower = Follower(store)
         self._leader = Leader(store, self._follower)
-        self._flights = Flights(store.settings.on_abandon, self._leader.give_up)
+        self._flights = Flights(store.settings.on_abandon, self._leader.give_up, self._waits)
         self._occurrences = Occurrences()
         self._renewing: set[str] = set()
 
@@ -154,7 +154,9 @@ class Recaller:
             return None
         self._store.log.add(
             "hit", context, obj=answer.ref[len(REF_PREFIX):], call=formed.key, why="read" if call.kind in ("read", "tool") else "hit",
-            saved=answer.usage, by=answer.by, fn=call.function, loop=loop)
+            saved=answer.usage, by=answer.by, fn=call.function, kind=call.kind, loop=loop)
+        if (telemetry := self._store.telemetry) is not None:
+            telemetry.at_hand(call, answer.ref, answer.usage, round((time.perf_counter() - started) * 1e6))
         if (work := current_work.get()) is not None:
             work.inner = work.inner + answer.usage
             work.inner_ms += (time.perf_counter() - started) * 1000
@@ -271,6 +273,11 @@ class Recaller:
         return Recalled(answer.ref, how, answer.usage, by=answer.by, fetch=self._store.objects.get, stale=stale,
                         validator=answer.validator)
 
+    def _waits(self, order: Order, by: str) -> None:
+        """The event of a long wait for a flight of this process, while it lasts; for one of another see `Follower.follow`."""
+        if not order.background:
+            self._store.log.add("waits", order.context, call=order.key, by=by, fn=order.call.function, kind=order.call.kind)
+
     def _told(self, order: Order, how: How, ref: Ref, usage: Usage, by: str) -> None:
         """The event of a hit, with what it saved: what an agent alone would have spent on the whole call."""
         if order.background:
@@ -278,4 +285,4 @@ class Recaller:
         read = order.call.kind in ("read", "tool")
         self._store.log.add(
             how, order.context, obj=ref.id, call=order.key, us=round(order.waiting_s * 1e6), why="read" if read else how,
-            saved=usage, by=by, fn=order.call.function)
+            saved=usage, by=by, fn=order.call.function, kind=order.call.kind)

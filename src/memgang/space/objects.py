@@ -109,6 +109,12 @@ async def get(store: Store, context: Context, ref: Ref, type: Any = None) -> Any
     return value
 
 
+async def look(store: Store, ref: Ref, type: Any = None) -> Any:
+    """Read a value without a trace."""
+    kept = await store.objects.get(ref)
+    return decode(kept.media_type, kept.body, type)
+
+
 def taken(
     store: Store, context: Context, ref: Ref, kept: Kept, type: Any, loop: asyncio.AbstractEventLoop | None = None,
 ) -> Any:

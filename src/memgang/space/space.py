@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,7 +64,8 @@ class Space:
     @property
     def context(self) -> Context:
         """Who acts now: what the gang, a door or `acting_as` has set, else the opener of the space."""
-        return current_context.get() or self._self
+        context = current_context.get() or self._self
+        return context if self._store.telemetry is None else self._store.telemetry.stamped(context)
 
     @contextlib.contextmanager
     def acting_as(
@@ -107,7 +108,12 @@ class Space:
         if name is not None:
             check_name(name)
         manner = Manner(parse_ttl(ttl), tuple(tags), kind, parents, keep)
-        ref = await objects.put(self._store, self.context, value, manner, pos, media_type)
+        if (telemetry := self._store.telemetry) is None:
+            ref = await objects.put(self._store, self.context, value, manner, pos, media_type)
+        else:
+            with telemetry.doing("memgang.put", kind=kind) as span:
+                ref = await objects.put(self._store, self.context, value, manner, pos, media_type)
+                span.set_attribute("memgang.ref", ref)
         if name is not None:
             await self.set_name(name, ref, expect=expect)
         return ref
@@ -125,7 +131,10 @@ class Space:
             CodecError, TooLarge, StoreFull, UnknownReference, StoreUnavailable: of one of them; see `put`.
         """
         manner = Manner(parse_ttl(ttl), tuple(tags), kind, parents, keep)
-        return await objects.put_many(self._store, self.context, values, manner, pos)
+        if (telemetry := self._store.telemetry) is None:
+            return await objects.put_many(self._store, self.context, values, manner, pos)
+        with telemetry.doing("memgang.put", kind=kind, count=len(values)):
+            return await objects.put_many(self._store, self.context, values, manner, pos)
 
     async def get(self, ref: str, type: Any = None) -> Any:
         """The value behind a reference (or a name, or a prefix of a reference), decoded afresh.
@@ -138,7 +147,10 @@ class Space:
             ObjectLost, IntegrityError, CodecError.
         """
         whole = ref if isinstance(ref, Ref) else await self.resolve(ref)
-        return await objects.get(self._store, self.context, whole, type)
+        if (telemetry := self._store.telemetry) is None:
+            return await objects.get(self._store, self.context, whole, type)
+        with telemetry.doing("memgang.get", ref=whole):
+            return await objects.get(self._store, self.context, whole, type)
 
     def get_at_hand(self, ref: Ref, type: Any, loop: asyncio.AbstractEventLoop) -> tuple[Any] | None:
         """For a thread other than that of ``loop``, on which the space lives: the value in a tuple, if this host has it.
@@ -148,7 +160,10 @@ class Space:
         """
         if self.settings.audit == "strict" or (kept := self._store.objects.at_hand(ref)) is None:
             return None
-        return (objects.taken(self._store, self.context, ref, kept, type, loop),)
+        if (telemetry := self._store.telemetry) is None:
+            return (objects.taken(self._store, self.context, ref, kept, type, loop),)
+        with telemetry.doing("memgang.get", ref=ref):
+            return (objects.taken(self._store, self.context, ref, kept, type, loop),)
 
     async def get_many(self, refs: Sequence[str], type: Any = None) -> list[Any]:
         """Many values, in the order of the references: what this host has by one look, the rest in few round trips.
@@ -157,7 +172,19 @@ class Space:
             UnknownReference: one of them is not there; it names which.
         """
         whole = [ref if isinstance(ref, Ref) else await self.resolve(ref) for ref in refs]
-        return await objects.get_many(self._store, self.context, whole, type)
+        if (telemetry := self._store.telemetry) is None:
+            return await objects.get_many(self._store, self.context, whole, type)
+        with telemetry.doing("memgang.get", count=len(whole)):
+            return await objects.get_many(self._store, self.context, whole, type)
+
+    async def look(self, ref: str, type: Any = None) -> Any:
+        """`get` that leaves no trace: no event, and work under way has not read it. For who watches a space, not for agents.
+
+        Raises:
+            UnknownReference: there is nothing, or it has expired.
+            ObjectLost, IntegrityError, CodecError.
+        """
+        return await objects.look(self._store, ref if isinstance(ref, Ref) else await self.resolve(ref), type)
 
     async def describe(self, ref: str) -> MemoryObject:
         """The record of an object: who wrote it, when, from what, for which call.
@@ -298,6 +325,26 @@ class Space:
             if run is None or event.run == run:
                 yield event
 
+    async def event_pages(self, cursor: str, reading: logs.Reading) -> AsyncGenerator[logs.Page, None]:
+        """`events` with ``follow``, in pages that say where to go on. ``reading`` is the same for all that is read of one log:
+        with it, a reading that broke off goes on as if it had not; lines it has given may come once more, with the same ids.
+
+        Raises:
+            StoreUnavailable: the server does not answer.
+        """
+        pages = logs.pages(self._store.wire, self._store.keys, cursor, live=True, archive=self._store.archive, reading=reading)
+        async with contextlib.aclosing(pages) as all_:
+            async for page in all_:
+                yield page
+
+    async def has_lost_events(self, cursor: str) -> bool:
+        """Whether the server has lost events that were read up to this cursor: all is to be read anew then.
+
+        Raises:
+            StoreUnavailable: the server does not answer.
+        """
+        return await logs.lost(self._store.wire, self._store.keys, cursor)
+
     async def flush(self) -> None:
         """Write the events that wait in this process."""
         await self._store.log.flush()
@@ -335,12 +382,19 @@ class Space:
             ConfigError: one of the options is none.
         """
         terms = remembering.terms(self.settings, ttl, mode, negative_ttl, refresh_early, stale)
-        context = self.context
         if sample is not None:
             call, formed = self.sampled(call, sample), None
-        recalled = await self._recaller.recall(
-            call, compute, context=context, terms=terms, kind=kind, pos=pos, tags=tuple(tags), check=check,
-            validate=validate, formed=formed)
+        if (telemetry := self._store.telemetry) is None:
+            recalled = await self._recaller.recall(
+                call, compute, context=self.context, terms=terms, kind=kind, pos=pos, tags=tuple(tags), check=check,
+                validate=validate, formed=formed)
+        else:
+            with telemetry.recalling(call) as asked:  # first the span: the events of a recall bear its trace
+                recalled = await self._recaller.recall(
+                    call, compute, context=self.context, terms=terms, kind=kind, pos=pos, tags=tuple(tags), check=check,
+                    validate=validate, formed=formed)
+                how = "degraded" if recalled.degraded else "miss" if recalled.how == "computed" else recalled.how
+                asked.answered(how, recalled.ref, recalled.usage)
         if self.settings.audit == "strict":
             await self._store.log.flush()
         return recalled
@@ -451,12 +505,16 @@ class Space:
     # ── marks of the gang ─────────────────────────────────────────────────────────────────────
 
     def mark(self, what: str, text: str = "", *, fn: str = "") -> None:
-        """An event that changes nothing: phase, join, leave, run_start, run_end, began, ended."""
+        """An event that changes nothing: phase, planned, join, leave, run_start, run_end, began, ended."""
         self._store.log.add(what, self.context, text=text[:200], fn=fn)
 
     def note_reference(self, ref: Ref, size: int) -> None:
         """An agent was given a reference and never opened it: these bytes did not travel."""
         self._store.log.add("reference", self.context, obj=ref.id, size=size, why="reference", saved=Usage(bytes=size))
+
+    def note_unchanged(self, ref: Ref, size: int, key: str) -> None:
+        """Whoever has this content said that it is still what it was (304): these bytes did not travel again."""
+        self._store.log.add("hit", self.context, obj=ref.id, call=key, why="read", saved=Usage(bytes=size))
 
     def refused(self, text: str) -> None:
         """Something was refused: a limit, a conflict, a wrong reference."""

@@ -32,6 +32,7 @@ STREAM_BYTES_MAX = 8 * 1024 * 1024
 BATCH_MS = 20  # a piece waits at most this long for others to travel with it
 BATCH_BYTES = 4 * 1024  # and not at all when there are so many
 ENTRY_BYTES = 64 * 1024  # a batch that has grown while the server was slow is cut into entries of about this size
+AT_ONCE = 2  # entries of one leader that are under way
 PAGE = 64  # entries
 WIDE_BYTES = 64 * 1024  # beyond it, a batch does not hold up the small calls
 _pieces = msgspec.msgpack.Decoder(list)
@@ -198,11 +199,15 @@ class Sender:
         if self._size >= BATCH_BYTES:
             self._enough.set()
 
-    async def end(self) -> Literal["whole"] | Lost | None:
-        """Send what is left and the end; return when all of it is acknowledged, or why it never will be."""
+    def finish(self) -> None:
+        """There are no more pieces: send what is left and the end."""
         self._closing = True
         self._some.set()
         self._enough.set()
+
+    async def end(self) -> Literal["whole"] | Lost | None:
+        """Finish; return when all of it is acknowledged, or why it never will be."""
+        self.finish()
         return await self.task
 
     async def _send(self) -> Literal["whole"] | Lost | None:
@@ -210,23 +215,27 @@ class Sender:
         while True:
             if acknowledged == len(self._entries) and not await self._fill(due):
                 return "whole"
-            kind, data = self._entries[acknowledged]
             due = time.monotonic() + BATCH_MS / 1000
             try:
-                outcome = await append(
-                    self._wire, self._keys, self._lead.call, who=self._who, owner=self._lead.owner, fence=self._lead.fence,
-                    seq=acknowledged + 1, kind=kind, data=data, limit=self._limit)
+                # The last pieces and the end travel together: who leads waits for both. Should the end arrive first, that is a gap.
+                outcomes = await asyncio.gather(*(
+                    append(self._wire, self._keys, self._lead.call, who=self._who, owner=self._lead.owner, fence=self._lead.fence,
+                           seq=acknowledged + 1 + number, kind=kind, data=data, limit=self._limit)
+                    for number, (kind, data) in enumerate(self._entries[acknowledged:acknowledged + AT_ONCE])))
             except MemGangError:
                 return None  # full, away, or not allowed to us: it is the stream that ends, not the work
-            match outcome:
-                case Written():
-                    acknowledged += 1
-                case Gap(last):
-                    acknowledged = last  # the server came back without its last second
-                case Lost():
-                    return outcome
-                case _:
-                    return None
+            for number, outcome in enumerate(outcomes):
+                match outcome:
+                    case Written():
+                        acknowledged += 1
+                    case Gap(last):
+                        if number == 0:
+                            acknowledged = last  # the server came back without its last second
+                        break  # else it may have overtaken what it is behind: sent again, it is told which
+                    case Lost():
+                        return outcome
+                    case _:
+                        return None
 
     async def _fill(self, due: float) -> bool:
         """Make entries of what has come, at ``due`` or when it is enough. False: the end is sent, too."""

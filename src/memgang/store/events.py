@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from memgang.errors import MemGangError, StoreUnavailable
 from memgang.model import NO_USAGE, Context, Ref, Usage
-from memgang.store import scripts
+from memgang.store import scripts, tallies
 from memgang.store.host.ring import Ring, left_by_the_dead
 from memgang.store.keys import Keys
 from memgang.store.process import fresh
@@ -113,15 +113,16 @@ class EventLog:
 
     def add(
         self, what: str, context: Context, *, obj: str = "", call: str = "", us: int = 0, size: int = 0,
-        why: str = "", saved: Usage = NO_USAGE, by: str = "", text: str = "", fn: str = "",
+        why: str = "", saved: Usage = NO_USAGE, by: str = "", text: str = "", fn: str = "", kind: str = "",
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Take one event; it is written with the next batch. ``loop``: this log's, where the caller is in another thread."""
+        """Take one event; it is written with the next batch. ``kind``: of the call it is about. ``loop``: this log's, where the
+        caller is in another thread."""
         shard = self._keys.shard_of(obj or call) if obj or call else 0
         usage = [] if saved is NO_USAGE else [
             saved.calls, saved.llm_calls, saved.tokens_in, saved.tokens_out, saved.tokens_cached,
             saved.micro_usd, saved.ms, saved.bytes, int(saved.estimated)]
-        line = [what, self.server_ms(), 0, obj, call, us, size, why, usage, by, text, fn]
+        line = [what, self.server_ms(), 0, obj, call, us, size, why, usage, by, text, fn, kind]
         if loop is not None:
             with self._writing:
                 self._outside.append((shard, context, line, self._kept(shard, context, line)))
@@ -265,7 +266,6 @@ class EventLog:
         # MemGang's own overhead: the time in which somebody waited for the server.
         if overhead := self._wire.take_busy_us():
             first = next(iter(self._transit.values()))[0]
-            first.counters["overhead_us"] = overhead
             first.lines.append(["overhead", self.server_ms(), 0, "", "", overhead, 0, "", [], "", "", ""])
 
     async def _send(self, shard: int) -> None:
@@ -281,7 +281,6 @@ class Batch(NamedTuple):
     number: int
     contexts: list[Context]
     lines: list[list[Any]]
-    counters: Counter[str]
     reads: Counter[Ref]
 
 
@@ -302,7 +301,7 @@ def batched(
         if batch is None or len(batch.lines) >= most or (
                 ref is not None and ref not in batch.reads and len(batch.reads) == RECORDS_MAX):
             after[shard] = after.get(shard, 0) + 1
-            batch = Batch(after[shard], [], [], Counter(), Counter())
+            batch = Batch(after[shard], [], [], Counter())
             row.append(batch)
         if ref is not None:
             batch.reads[ref] += 1
@@ -314,14 +313,13 @@ def batched(
             line[2] = len(batch.contexts)
             batch.contexts.append(context)
         batch.lines.append(line)
-        _count(batch.counters, line)
     return out, after
 
 
 async def touched(wire: Wire, keys: Keys, shard: int, source: str, batch: Batch) -> bool:
     """Write one batch. False: it is in the log already."""
     return await scripts.touch(
-        wire, keys, shard, who=batch.contexts[0].who, inc=source, number=batch.number, counters=dict(batch.counters),
+        wire, keys, shard, who=batch.contexts[0].who, inc=source, number=batch.number, counters=tallies.tally(batch.lines),
         reads=dict(batch.reads), events=msgspec.msgpack.encode(batch.lines),
         contexts=msgspec.json.encode([[c.who, c.role, c.run, c.task, c.trace] for c in batch.contexts]))
 
@@ -344,18 +342,3 @@ async def written_for_the_dead(wire: Wire, keys: Keys, folder: Path) -> int:
         for shard in numbers:
             await wire.call("HDEL", keys.at(shard, "q"), left.source)
     return found
-
-
-_COUNTED = {"read": "reads", "hit": "hits", "joined": "joined", "refused": "refused"}
-
-
-def _count(counters: Counter[str], line: list[Any]) -> None:
-    """What `stats` shows without reading the log."""
-    what, usage = line[0], line[8]
-    if (counter := _COUNTED.get(what)) is not None:
-        counters[counter] += 1
-    if usage:
-        counters["saved_calls"] += usage[0]
-        counters["saved_tok"] += usage[2] + usage[3]
-        counters["saved_usd"] += usage[5]
-        counters["saved_ms"] += usage[6]

@@ -12,7 +12,7 @@ import asyncio
 import math
 import re
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -42,10 +42,11 @@ _OPS = {
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some events in merged order, and where to go on after them."""
+    """Some events in merged order, and where to go on after them. ``whole``: there were no more at that moment."""
 
     events: tuple[Event, ...]
     cursor: str
+    whole: bool = False
 
 
 # Entries of one log behind a seq and before another, at most so many, from where they were kept before they were trimmed.
@@ -79,9 +80,13 @@ async def follow(wire: Wire, keys: Keys, cursor: str = "", *, archive: Archive |
 
 
 async def pages(
-    wire: Wire, keys: Keys, cursor: str = "", until: str | None = None, *, live: bool = False, archive: Archive | None = None
-) -> AsyncIterator[Page]:
-    """The events in pages, each with its cursor. Without ``live`` the last page may be empty: it has the exact cursor.
+    wire: Wire, keys: Keys, cursor: str = "", until: str | None = None, *, live: bool = False, archive: Archive | None = None,
+    reading: Reading | None = None,
+) -> AsyncGenerator[Page, None]:
+    """The events in pages, each with its cursor. The page that comes first to the present end may be empty: it has the exact cursor.
+
+    ``reading`` is what an earlier reading up to the cursor remembers: without it, an event is completed only from what comes
+    after the cursor.
 
     Raises:
         ConfigError: a cursor is not one of this space.
@@ -90,8 +95,9 @@ async def pages(
     starts = parse_cursor(cursor, keys.shards)
     ends: Sequence[int | None] = [None] * len(starts) if until is None else parse_cursor(until, keys.shards)
     logs = [_Log("ah"[n % 2], n // 2, keys, starts[n], ends[n], archive) for n in range(len(starts))]
-    reading = Reading()
+    reading = reading or Reading()
     waiting: list[_Waiting] = []
+    told = False
     while True:
         lowest = min((log.bound for log in logs), default=math.inf)
         asked = [log for log in logs if not log.exhausted and (log.bound == lowest or len(log.entries) < PAGE)]
@@ -107,8 +113,9 @@ async def pages(
                 events.append(event)
         del waiting[:taken]
         over = all(log.exhausted for log in logs)
-        if events or (over and not live):
-            yield Page(tuple(events), "-".join(str(log.done()) for log in logs))
+        if events or (over and not told):
+            told = told or over
+            yield Page(tuple(events), "-".join(str(log.done()) for log in logs), over)
         if over:
             if not live:
                 return
@@ -129,6 +136,27 @@ async def end(wire: Wire, keys: Keys) -> str:
     except RedisError as error:
         raise translated(error, "read the log") from error
     return "-".join(str(_seq(reply[0][0])) if reply else "0" for reply in replies)
+
+
+async def lost(wire: Wire, keys: Keys, cursor: str) -> bool:
+    """Whether the server has lost entries before the cursor: it would give their numbers to others.
+
+    Raises:
+        StoreUnavailable: the server does not answer.
+    """
+    read = parse_cursor(cursor, keys.shards)
+    try:
+        counted = await asyncio.gather(*(wire.call("HGET", keys.at(shard, "u"), "seq") for shard in range(keys.shards)))
+    except RedisError as error:
+        raise translated(error, "read the log") from error
+    return any(max(read[2 * shard:2 * shard + 2]) > _whole(seq or b"0") for shard, seq in enumerate(counted))
+
+
+def earlier(one: str, other: str) -> str:
+    """The cursor from which all is read that comes after either."""
+    if not one or not other:
+        return ""
+    return "-".join(str(min(int(a), int(b))) for a, b in zip(one.split("-"), other.split("-"), strict=True))
 
 
 def parse_cursor(cursor: str, shards: int) -> list[int]:
@@ -223,6 +251,12 @@ class Reading:
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._leads: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
         self._number = 0
+
+    def again(self) -> Reading:
+        """For reading once more what was read already: who led which call is known, and writes are new again."""
+        other = Reading()
+        other._leads = self._leads.copy()
+        return other
 
     def take(self, event: Event) -> bool:
         """Complete an event from those before it. False: the same change is in the log twice, this is the second."""
@@ -331,7 +365,7 @@ def batch(shard: int, seq: int, fields: Mapping[bytes, bytes]) -> list[Event]:
         spends, overhead = line.what == "ended", line.what == "overhead"
         events.append(Event(
             id=f"{place}-{n}", at=line.at, run=run, raw=line.what, op=op_of(line.what), agent=who.rpartition("/")[2],
-            who=who, role=role, task=task, trace=trace, obj=line.obj, call=line.call, fn=line.fn, bytes=line.size,
+            who=who, role=role, task=task, trace=trace, obj=line.obj, call=line.call, fn=line.fn, call_kind=line.kind, bytes=line.size,
             dur_ms=0.0 if overhead else line.us / 1000, overhead_us=line.us if overhead else 0, why=line.why,
             by=line.by.rpartition("/")[2], text=line.text,
             own=usage if spends else NO_USAGE, saved=NO_USAGE if spends else usage))
@@ -372,6 +406,7 @@ class _Line(msgspec.Struct, frozen=True, array_like=True):
     by: str = ""
     text: str = ""
     fn: str = ""
+    kind: str = ""
 
 
 _note = msgspec.json.Decoder(_Note).decode

@@ -17,6 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from memgang.errors import Conflict, Fenced, IntegrityError, StoreFull, StoreUnavailable, UnknownReference
 from memgang.model import NO_USAGE, Answered, Backoff, Claimed, Failed, Follow, Outcome, Ref, Usage
+from memgang.store import tallies
 from memgang.store.keys import Keys
 from memgang.store.replies import translated
 from memgang.store.wire import Argument, Command, Wire
@@ -165,14 +166,14 @@ def _old(words: Sequence[bytes]) -> Answered | None:
 
 def commit_command(
     keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int, answer: Ref,
-    ttl_ms: int, own: Usage, validator: bytes, usage: Usage, stale_ms: int = 0,
+    ttl_ms: int, own: Usage, validator: bytes, usage: Usage, stale_ms: int = 0, kind: str = "",
 ) -> Command:
-    """The commit as a command, to be sent behind a `put` or alone."""
+    """The commit as a command, to be sent behind a `put` or alone. ``kind`` is that of the call."""
     names = _flight(keys, call)
     if keys.shard_of(answer.id) == keys.shard_of(call):
         names.append(keys.record(answer))  # one shard: the script itself sees whether the object is there
     return ("EVALSHA", _sources()["commit"][1], len(names), *names, who, note, owner, str(fence), answer.id, ttl_ms, own.ms,
-            own.micro_usd, validator, msgspec.json.encode(usage), stale_ms)
+            own.micro_usd, validator, msgspec.json.encode(usage), stale_ms, tallies.committed(kind, own), tallies.lost(own))
 
 
 async def commit(wire: Wire, command: Command, call: str, fence: int, sent: asyncio.Future[Any] | None = None) -> int:
@@ -200,29 +201,32 @@ def beat_source() -> str:
 
 async def fail(
     wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int,
-    kind: Literal["permanent", "transient"], error: bytes, pause_ms: int,
+    kind: Literal["permanent", "transient"], error: bytes, pause_ms: int, call_kind: str = "", own: Usage = NO_USAGE,
 ) -> bool:
-    """End this attempt with an error. False: somebody newer leads, nothing was changed."""
-    reply = await _run(wire, "fail", _flight(keys, call)[:3], [who, note, owner, str(fence), kind, error, pause_ms])
+    """End this attempt with an error. False: somebody newer leads, nothing was changed. ``own`` is what it spent."""
+    reply = await _run(wire, "fail", _flight(keys, call)[:3], [
+        who, note, owner, str(fence), kind, error, pause_ms, tallies.failed(call_kind, own)])
     return bool(reply[0] == b"recorded")
 
 
-async def release(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int) -> bool:
-    """Give the flight up without an error. False: somebody newer leads, nothing was changed."""
-    reply = await _run(wire, "release", _flight(keys, call)[:3], [who, note, owner, str(fence)])
+async def release(
+    wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int, own: Usage = NO_USAGE,
+) -> bool:
+    """Give the flight up without an error. False: somebody newer leads, nothing was changed. ``own`` is what was spent."""
+    reply = await _run(wire, "release", _flight(keys, call)[:3], [who, note, owner, str(fence), tallies.released(own)])
     return bool(reply[0] == b"released")
 
 
 def release_soon(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, owner: str, fence: int) -> None:
     """As `release`, for who is leaving and cannot wait for the reply. If it does not arrive, the lease ends the claim."""
     names = _flight(keys, call)[:3]
-    gone = wire.call("EVALSHA", _sources()["release"][1], 3, *names, who, note, owner, str(fence))
+    gone = wire.call("EVALSHA", _sources()["release"][1], 3, *names, who, note, owner, str(fence), tallies.released(NO_USAGE))
     gone.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
 
 
 async def release_dead(wire: Wire, keys: Keys, call: str, *, who: str, note: bytes, inc: str) -> bool:
     """Give up the flight of a process that is proved to be dead. False: somebody else leads by now."""
-    reply = await _run(wire, "release", _flight(keys, call)[:3], [who, note, "", inc])
+    reply = await _run(wire, "release", _flight(keys, call)[:3], [who, note, "", inc, tallies.DIED])
     return bool(reply[0] == b"released")
 
 

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
+from memgang import telemetry
 from memgang.codec import digest
 from memgang.errors import LogBroken, MemGangError, ServerUnfit, StoreUnavailable
 from memgang.settings import Settings
@@ -45,6 +46,7 @@ class Store:
 
     def __init__(self, settings: Settings, where: addresses.Address, lodging: Lodging | None) -> None:
         self.settings, self.address, self._lodging = settings, where, lodging
+        self.telemetry = telemetry.found()  # what is set up later is for spaces that are opened later
         kwargs = {**where.redis_kwargs(), "protocol": 2, "socket_connect_timeout": settings.socket_timeout_s}
         self._sync_kwargs: dict[str, Any] = {**kwargs, "socket_timeout": settings.socket_timeout_s, "retry": Retry(NoBackoff(), 0)}
         # No socket_timeout: redis-py would make a task for each sending to watch it, and between the look at the connection

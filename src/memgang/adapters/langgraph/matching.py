@@ -16,12 +16,21 @@ _ORDERED: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def fits(value: dict[str, Any], wanted: dict[str, Any] | None) -> bool:
-    """Whether an item's value fits all of a filter.
+    """Whether an item's value fits all of a filter. ``"user.name"`` is a field of that name, else the ``name`` in ``user``.
 
     Raises:
         ValueError: the filter has an operator that LangGraph does not document.
     """
-    return all(_same(value.get(field), want) for field, want in (wanted or {}).items())
+    return all(_same(_field(value, field), want) for field, want in (wanted or {}).items())
+
+
+def _field(value: dict[str, Any], field: str) -> Any:
+    found: Any = value
+    if field in value or "." not in field:
+        return value.get(field)
+    for step in field.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
 
 
 def _same(found: Any, want: Any) -> bool:

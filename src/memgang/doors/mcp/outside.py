@@ -12,16 +12,16 @@ from memgang.engines.processes import Engine
 from memgang.errors import ReadError
 from memgang.files import Roots, read_file
 from memgang.model import Ref
-from memgang.readers import Reach
 from memgang.readers.web import is_url
 from memgang.reading import read_text
+from memgang.reads import Reads
 
 
 class Outside:
-    """The tools of one door. ``roots`` and ``reach`` are all they may see."""
+    """The tools of one door. ``roots``, and whom the manners of ``reads`` may ask, are all they may see."""
 
-    def __init__(self, door: Door, engine: Engine, roots: Roots, reach: Reach, whole_bytes: int) -> None:
-        self._space, self._engine, self._roots, self._reach, self._whole = door.space, engine, roots, reach, whole_bytes
+    def __init__(self, door: Door, engine: Engine, roots: Roots, reads: Reads, whole_bytes: int) -> None:
+        self._space, self._engine, self._roots, self._reads, self._whole = door.space, engine, roots, reads, whole_bytes
         # They change nothing but this memory of what was read.
         door.offer(self.read_file, "memgang_read_file", "Read a file", reads=True, repeats=True, world=True)
         door.offer(self.fetch_url, "memgang_fetch_url", "Fetch a web page", reads=True, repeats=True, world=True)
@@ -33,7 +33,7 @@ class Outside:
 
         A large one comes as a reference and how it begins: read what you need of it with memgang_peek.
         """
-        real, ref = await read_file(self._space, self._roots, path, self._engine)
+        real, ref = await read_file(self._reads, self._roots, path, self._engine)
         return await self._told(ref, real)
 
     async def fetch_url(
@@ -44,8 +44,8 @@ class Outside:
         A large one comes as a reference and how it begins: read what you need of it with memgang_peek.
         """
         if not is_url(url):
-            raise ReadError(url, "it is not an http or https address")
-        document, ref = await read_text(self._space, url, self._engine, self._reach)
+            raise ReadError(url, "it is not an http or https address", "scheme")
+        document, ref = await read_text(self._reads, url, self._engine)
         return await self._told(ref, document.source)
 
     async def _told(self, ref: Ref, source: str) -> Stored:

@@ -26,7 +26,7 @@ from memgang.engines.processes import Engine
 from memgang.engines.processes import engine as engine_of
 from memgang.errors import ConfigError
 from memgang.files import Roots
-from memgang.readers import Reach
+from memgang.reads import Manners, Reads
 from memgang.space import Space
 from memgang.store.tokens import Tokens
 
@@ -42,6 +42,7 @@ class Options:
     """How the door is opened.
 
     ``roots`` are the folders whose files may be read, ``hosts`` those that may be fetched from although they are not public.
+    ``robots``, ``delay_s`` and ``at_once`` are those of `memgang.Manners`.
     ``whole_bytes``: larger values are given as a reference and a preview. ``agent`` is the name all clients act under.
     ``graph`` adds the nine tools of the official memory server.
 
@@ -54,14 +55,17 @@ class Options:
     whole_bytes: int = 16 * 1024
     agent: str = ""
     graph: bool = False
+    robots: bool = False
+    delay_s: float = 0.0
+    at_once: int = 0
     _roots: Roots = field(init=False)
-    _reach: Reach = field(init=False)
+    manners: Manners = field(init=False)
 
     def __post_init__(self) -> None:
         if self.whole_bytes < 0:
             raise ConfigError(f"whole_bytes={self.whole_bytes} must not be negative")
         object.__setattr__(self, "_roots", Roots(self.roots))
-        object.__setattr__(self, "_reach", Reach(self.hosts))
+        object.__setattr__(self, "manners", Manners(allow=self.hosts, robots=self.robots, delay_s=self.delay_s, at_once=self.at_once))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +96,12 @@ class Web:
                               "for those of `memgang token`), or on 127.0.0.1")
 
 
-def door_of(space: Space, engine: Engine, options: Options) -> OpenDoor:
-    """The door with all its tools."""
+def door_of(space: Space, engine: Engine, options: Options, reads: Reads | None = None) -> OpenDoor:
+    """The door with all its tools. ``reads`` is closed by who has made it."""
     door = OpenDoor(space, options.agent)
     Memory(door, options.whole_bytes)
     Peek(door)
-    Outside(door, engine, options._roots, options._reach, options.whole_bytes)
+    Outside(door, engine, options._roots, reads or Reads(space, options.manners), options.whole_bytes)
     WorkTools(door)
     if options.graph:
         GraphTools(door)
@@ -109,15 +113,16 @@ async def serve(space_name: str | None, options: Options, web: Web | None) -> No
     # What libraries log may repeat what clients have sent; and on stdio only the protocol may come out.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
     async with memgang.open(space=space_name, agent=options.agent or "mcp") as space:
-        engine = engine_of("asyncio", cpu_bound=False)
+        engine, reads = engine_of("asyncio", cpu_bound=False), Reads(space, options.manners)
         try:
-            door = door_of(space, engine, options)
+            door = door_of(space, engine, options, reads)
             if web is None:
                 await door.run_stdio_async()
             else:
                 await _serve_web(door, web)
         finally:
             await engine.aclose()
+            await reads.aclose()
 
 
 async def _serve_web(door: OpenDoor, web: Web) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
+from memgang.answers.answer import encoded
 from memgang.canonical import read_json
+from memgang.doors.metrics import app as exporter
 from memgang.doors.proxy import asking, describing, references
-from memgang.doors.proxy.answers import encoded
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller, Denied, Entrance, Headers, header
 from memgang.doors.proxy.failing import told
@@ -21,6 +24,8 @@ from memgang.doors.proxy.recalling import Recaller
 from memgang.doors.proxy.replies import Reply, error
 from memgang.doors.proxy.upstream import Upstream
 from memgang.errors import AllowanceExceeded, MemGangError
+from memgang.metrics import Scraper
+from memgang.metrics.page import MISSING
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -45,9 +50,10 @@ class Gone(Exception):  # nobody is left to be told an error
 class Proxy:
     """One proxy. Lives as long as its server, on one event loop."""
 
-    def __init__(self, recaller: Recaller, entrance: Entrance, body_bytes_max: int) -> None:
+    def __init__(self, recaller: Recaller, entrance: Entrance, body_bytes_max: int, scraper: Scraper | None = None) -> None:
+        """``scraper`` None: what makes the page of metrics is not installed."""
+        self._recaller, self._entrance, self._body_bytes_max, self._scraper = recaller, entrance, body_bytes_max, scraper
         self._allowances = recaller.payer.allowances
-        self._recaller, self._entrance, self._body_bytes_max = recaller, entrance, body_bytes_max
         self._upstreams = recaller.upstreams
         self._described = encoded(describing.description())
         self._passage = Passage(recaller.upstreams, recaller.refusals, recaller.payer)
@@ -83,12 +89,16 @@ class Proxy:
             if scope["method"] not in METHODS:
                 raise Denied(405, "method_not_allowed", f"the methods are {', '.join(METHODS)}", allow=", ".join(METHODS))
             path = _path(scope)
-            await inside.enter_async_context(self._allowances.entered(caller.agent, caller.scope, caller.allows))
+            if caller.allows.counts_requests:  # most are not counted, and a hit should pay nothing for those that are
+                await inside.enter_async_context(self._allowances.entered(caller.agent, caller.scope, caller.allows))
         except (Denied, AllowanceExceeded):
             await self._let_out(receive)
             raise
-        if scope["method"] in ("GET", "HEAD") and scope["path"] == describing.PATH:
-            return Reply(200, self._described)
+        if scope["method"] in ("GET", "HEAD"):  # ours: behind /v1 they would be the upstream's
+            if scope["path"] == describing.PATH:
+                return Reply(200, self._described)
+            if scope["path"] == exporter.PATH:
+                return await self._metrics(caller, headers)
         content = await self._content(headers, receive)
         query = scope.get("query_string", b"").decode("latin-1")
         method = scope["method"]
@@ -105,6 +115,12 @@ class Proxy:
         if path not in asking.PATHS or not isinstance(body, dict):
             return await self._passage.reply(caller, upstream, method, path, query, headers, _untouched(content, body, upstream), body)
         return await self._asked(caller, upstream, query, headers, said, body)
+
+    async def _metrics(self, caller: Caller, headers: Headers) -> Reply:
+        if self._scraper is None:
+            return error(501, "not_installed", MISSING)
+        page = await exporter.page(self._scraper, caller, headers)
+        return Reply(200, page.body, page.content_type, {"cache-control": "no-store"})
 
     async def _asked(
         self, caller: Caller, upstream: Upstream, query: str, headers: Headers, said: _Said, body: dict[str, Any]
@@ -124,7 +140,7 @@ class Proxy:
                                  cache_control=header(headers, b"cache-control"), refs=refs)
             if asked.controls.store:
                 if not refs and len(content) <= READ_BYTES_MAX:
-                    self._read[said] = asked
+                    self._read[said] = asked = replace(asked, formed=self._recaller.space.form(asked.call))
                     if len(self._read) > READ_MAX:
                         self._read.popitem(last=False)
                 return await self._recaller.reply(asked, caller)
@@ -178,7 +194,12 @@ class Proxy:
 
 def _path(scope: Message) -> str:
     """The path behind /v1, still percent-encoded. It must not lead out of what the upstream was named for."""
-    raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+    return _below(scope.get("raw_path") or scope["path"].encode())
+
+
+@functools.lru_cache(64)  # there are few, and what is refused is not kept
+def _below(given: bytes) -> str:
+    raw = given.decode("latin-1").partition("?")[0]
     path: str = raw.removeprefix("/v1") if raw.startswith("/v1/") else raw
     steps = unquote(unquote(path)).replace("\\", "/").split("/")
     if not path.startswith("/") or {".", ".."} & set(steps) or "" in steps[1:-1] or not path.isascii() or not path.isprintable():

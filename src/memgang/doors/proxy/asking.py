@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from memgang.answers import Answer, begun
+from memgang.answers.answer import encoded
 from memgang.doors.proxy import controls
-from memgang.doors.proxy.answers import Answer, encoded
-from memgang.doors.proxy.chat import Chat
 from memgang.doors.proxy.controls import Controls
-from memgang.doors.proxy.embeddings import Embeddings
-from memgang.doors.proxy.responses import Responses
 from memgang.doors.proxy.upstream import Upstream
 from memgang.errors import CodecError
 from memgang.model import Call, Ref
+from memgang.recall import Formed
 
 VERSION = "1"  # of how a request becomes a call; it goes into every key
 PATHS = {"/chat/completions": "chat", "/responses": "responses", "/embeddings": "embeddings"}
@@ -45,6 +44,7 @@ class Asked:
     include_usage: bool
     samples: bool
     refs: tuple[Ref, ...] = ()
+    formed: Formed | None = None  # the call in canonical form, where that is known already
 
     def sent(self, *, streamed: bool) -> bytes:
         """The body that goes to the upstream. ``streamed``: it is asked for events, whatever the caller asked for."""
@@ -63,17 +63,7 @@ class Asked:
 
     def answer(self) -> Answer:
         """An answer to this, of which nothing has come yet."""
-        match self.route:
-            case "chat":
-                choices = self.body.get("n")
-                return Chat(self.model, choices if isinstance(choices, int) else 1)
-            case "responses":
-                return Responses(self.model)
-            case _:
-                texts = self.body.get("input")
-                # A list of numbers is one text, as tokens.
-                many = isinstance(texts, list) and not any(isinstance(text, int) for text in texts)
-                return Embeddings(self.model, len(texts) if many and isinstance(texts, list) else 1)
+        return begun(self.route, self.model, choices=self.body.get("n"), texts=self.body.get("input"))
 
 
 def shareable(path: str, body: Any) -> bool:

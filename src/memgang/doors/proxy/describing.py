@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import memgang
+from memgang.doors.metrics import app as exporter
 
 PATH = "/openapi.json"
 
@@ -59,6 +60,9 @@ _REFUSALS = {
     429: "More than the token, or the upstream, allows; Retry-After says when to ask again.",
     502: "The upstream failed.", 503: "The memory's server is away and nothing goes on without it.", 504: "The upstream was too slow."}
 
+_REFUSED = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+_PAGES = ("text/plain", "application/openmetrics-text")  # by what the asker accepts
+
 _HEADERS = {
     "x-memgang-cache": {"description": "Where the answer comes from.",
                         "schema": {"enum": ["hit", "joined", "miss", "bypass", "degraded"]}},
@@ -88,12 +92,18 @@ def _operation(name: str, summary: str, request: str = "", *, streams: bool = Fa
     return found
 
 
+def _metrics() -> dict[str, Any]:
+    found: dict[str, Any] = _operation("metrics", "The memory in numbers, for Prometheus. Not for a token with a scope.")
+    found["responses"]["200"] = {"description": "The page.", "content": {kind: {"schema": _TEXT} for kind in _PAGES}}
+    found["responses"]["501"] = {"description": "What makes the page is not installed.", "content": _REFUSED}
+    return found
+
+
 def description() -> dict[str, Any]:
     """The whole of it."""
     error = {"type": "object", "required": ["error"], "properties": {"error": {
         "type": "object", "required": ["message", "type", "code"], "properties": {
             "message": _TEXT, "type": {"type": ["string", "null"]}, "param": {}, "code": {"type": ["string", "integer", "null"]}}}}}
-    refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     ident = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}}
     return {
         "openapi": "3.1.0",
@@ -109,9 +119,10 @@ def description() -> dict[str, Any]:
             "/v1/completions": {"post": _operation("complete", "A text completion, passed through.", "Completion", streams=True)},
             "/v1/models": {"get": _operation("models", "The models of the upstream.")},
             "/v1/models/{model}": {"get": _operation("model", "One of them.", parameters=(ident,))},
-            PATH: {"get": _operation("openapi", "This description.")}},
+            PATH: {"get": _operation("openapi", "This description.")},
+            exporter.PATH: {"get": _metrics()}},
         "components": {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "A token of the space (`memgang token create`)."}},
             "schemas": {"Error": error} | {name: {"type": "object"} | fields for name, fields in _REQUESTS.items()},
-            "responses": {str(status): {"description": text, "content": refused} for status, text in _REFUSALS.items()}}}
+            "responses": {str(status): {"description": text, "content": _REFUSED} for status, text in _REFUSALS.items()}}}

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -42,7 +43,10 @@ class Caller:
 
 def header(headers: Headers, name: bytes) -> str:
     """A header's text, '' without it."""
-    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
 
 
 class Entrance:
@@ -54,11 +58,11 @@ class Entrance:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
-    async def admit(self, headers: Headers, address: str = "") -> Caller:
-        """The caller. ``address`` is where wrong tokens are counted.
+    def look(self, headers: Headers) -> None:
+        """Whether the request was meant for this server, and not led here by a page.
 
         Raises:
-            Denied: with 403, 401, 429 after too many wrong tokens, or 400 where an agent or run is no label.
+            Denied: with 403.
         """
         hosts = [value.decode("latin-1").lower() for key, value in headers if key == b"host"]
         if len(hosts) != 1 or _name(hosts[0]) not in self._hosts:
@@ -66,6 +70,14 @@ class Entrance:
         origin = header(headers, b"origin").lower()
         if origin and origin not in self._origins and origin != f"http://{hosts[0]}":
             raise Denied(403, "origin_not_allowed", "pages of this Origin may not ask here; --allow-origin adds one")
+
+    async def admit(self, headers: Headers, address: str = "") -> Caller:
+        """The caller. ``address`` is where wrong tokens are counted.
+
+        Raises:
+            Denied: with 403, 401, 429 after too many wrong tokens, or 400 where an agent or run is no label.
+        """
+        self.look(headers)
         agent, scope, allows = "", "", UNLIMITED
         await self._tokens.refresh()
         scheme, _, text = header(headers, b"authorization").partition(" ")
@@ -87,6 +99,7 @@ class Entrance:
             raise Denied(400, "invalid_header", str(error)) from None
 
 
+@functools.lru_cache(256)  # most ask by the same name
 def _name(host: str) -> str:
     """A Host without its port; '' for what is none."""
     try:

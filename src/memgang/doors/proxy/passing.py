@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
-
-import httpx
 
 from memgang.doors.proxy.asking import OURS, PATHS
 from memgang.doors.proxy.entering import Caller, Denied, Headers, header
@@ -16,6 +14,9 @@ from memgang.doors.proxy.paying import Payer, Tab, Tally
 from memgang.doors.proxy.replies import Reply, passed_on
 from memgang.doors.proxy.upstream import Upstream, Upstreams, refusal
 from memgang.errors import ModelError
+
+if TYPE_CHECKING:
+    from memgang.doors.proxy.reaching import Response
 
 # What goes on. Credentials do not, nor what says whose account it is: that is the proxy's.
 _SENT = (b"accept", b"content-type", b"content-encoding", b"idempotency-key", b"if-none-match", b"openai-beta", b"range")
@@ -49,9 +50,9 @@ class Passage:
             tab = None if model is None else await opened.enter_async_context(
                 self._payer.spending(caller, model, body, answers=path != "/embeddings"))
             response = await opened.enter_async_context(
-                self._upstreams.send(upstream, method, path, content or None, sent, asked_for(query),
+                self._upstreams.send(upstream, method, path, content or None, sent, asked_for(query), raw=True,
                                      unsent=_nothing if tab is None else tab.nothing))
-            if response.status_code >= 400:
+            if response.status >= 400:
                 if tab is not None:
                     tab.nothing()
                 async with opened:
@@ -61,15 +62,15 @@ class Passage:
             if isinstance(failure, ModelError):
                 return self._refusals.reply("", failure, **told)
             raise
-        returned = {name: text for name in _RETURNED if (text := response.headers.get(name)) is not None}
-        return Reply(response.status_code, _handed_on(response, opened, tab), response.headers.get("content-type", ""), returned | told)
+        returned = {name: text for name in _RETURNED if (text := response.headers.get(name, ""))}
+        return Reply(response.status, _handed_on(response, opened, tab), response.headers.get("content-type", ""), returned | told)
 
 
-async def _handed_on(response: httpx.Response, opened: contextlib.AsyncExitStack, tab: Tab | None) -> AsyncGenerator[bytes, None]:
+async def _handed_on(response: Response, opened: contextlib.AsyncExitStack, tab: Tab | None) -> AsyncGenerator[bytes, None]:
     tally = None if tab is None or not tab.open else Tally(response.headers.get("content-type", ""))
     async with opened:
         try:
-            async for block in response.aiter_raw():
+            async for block in response.content.iter_any():
                 if tally is not None:
                     tally.take(block)
                 yield block

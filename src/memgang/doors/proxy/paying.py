@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from memgang import llms, sse
+from memgang.answers.answer import encoded, used
 from memgang.canonical import read_json
-from memgang.doors.proxy.answers import encoded, used
 from memgang.doors.proxy.entering import Caller
 from memgang.errors import CodecError, ModelError
 from memgang.limits.allowances import Allowances, Bill

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import replace
 
 from memgang import sse
-from memgang.doors.proxy import chat
-from memgang.doors.proxy.answers import Answer, cut
+from memgang.answers import Answer, chat, is_plain, taken
+from memgang.answers.answer import cut
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller
 from memgang.doors.proxy.failing import Refusals
@@ -27,6 +27,7 @@ from memgang.recall import Formed, Recalled
 from memgang.space import Space
 from memgang.sse import Frames
 from memgang.streaming import RESTARTED, Stream
+from memgang.telemetry import Inference
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 PLAINS_MAX, PLAIN_BYTES_MAX = 256, 256 * 1024
@@ -43,14 +44,16 @@ class Recaller:
 
     async def reply(self, asked: Asked, caller: Caller) -> Reply:
         """The reply. Of a stream, the first event is there."""
-        with self.space.acting_as(agent=caller.agent or None, run=caller.run or None):
+        named = caller.agent or caller.run
+        with self.space.acting_as(agent=caller.agent or None, run=caller.run or None) if named else contextlib.nullcontext():
             if asked.samples and caller.agent:  # without an identity there is nobody whose asks could be counted
-                asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"))
-            formed = self.space.form(asked.call)
+                asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"), formed=None)
+            formed = asked.formed or self.space.form(asked.call)
             exchange = _Exchange(self, asked, formed, caller)
-            ending = asyncio.timeout(self.answer_s)
             try:
-                async with ending:
+                if not asked.streaming and (kept := exchange.at_hand()) is not None:
+                    return exchange.whole(kept)  # the usual case waits for nothing
+                async with asyncio.timeout(self.answer_s):
                     return await (exchange.streamed() if asked.streaming else exchange.plain())
             except (MemGangError, TimeoutError) as failure:
                 return self.refusals.reply(formed.key, failure, **exchange.headers("miss"))
@@ -82,8 +85,10 @@ class _Exchange:
     def __init__(self, recaller: Recaller, asked: Asked, formed: Formed, caller: Caller) -> None:
         self._recaller, self._asked, self._formed, self._caller = recaller, asked, formed, caller
         self._made: Answer | None = None  # that of the attempt led here
+        self._sent: list[bytes] = []  # and its pieces
         self._recalled: Recalled | None = None
         self._degraded = False
+        self._shown_events = 0
 
     def _open(self) -> Stream:
         """The answer as it comes."""
@@ -101,7 +106,7 @@ class _Exchange:
     async def _still_young(self, stamp: bytes) -> bool:
         return self._young(stamp)
 
-    def _at_hand(self) -> bytes | None:
+    def at_hand(self) -> bytes | None:
         """The answer as it was kept, if this host has it."""
         space = self._recaller.space
         if self._asked.controls.anew or (found := space.answer_at_hand(self._asked.call, self._formed, usable=self._young)) is None:
@@ -128,13 +133,15 @@ class _Exchange:
         which = (asked.upstream.url, asked.model)
         streamed = asked.route != "embeddings" and which not in upstreams.plain_only
         while True:
-            self._made = answer = asked.answer()
+            self._made, self._sent = answer, sent = asked.answer(), list[bytes]()
             headers = {"content-type": "application/json", "accept-encoding": "identity"}
             if isinstance(asked.call.arguments, dict) and (beta := asked.call.arguments.get("beta")):
                 headers["openai-beta"] = beta
-            sending = upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers, unsent=tab.nothing)
-            async with sending as response:
-                if response.status_code != 200:
+            async with contextlib.AsyncExitStack() as sending:
+                span = sending.enter_context(self._spanned(streamed))
+                response = await sending.enter_async_context(upstreams.send(
+                    asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers, unsent=tab.nothing))
+                if response.status != 200:
                     said = await refusal(asked.upstream, response)
                     if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
                         upstreams.plain_only.add(which)  # refused before any work: asked once more without
@@ -145,16 +152,36 @@ class _Exchange:
                     raise said.error(asked.model)
                 try:
                     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-                    blocks = response.aiter_bytes()
+                    blocks = response.content.iter_any()
                     async for piece in _events(answer, blocks) if kind == "text/event-stream" else _whole(answer, blocks):
+                        sent.append(piece)
                         yield piece
                 finally:
                     tab.was(answer.usage)
+                    if span is not None:
+                        span.answered(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.tokens_cached,
+                                      estimated=answer.usage.estimated)
                     if (work := current_work.get()) is not None:
                         work.own = work.own + self._priced(answer.usage)
             if not answer.whole:
                 raise cut(asked.model, "its end")
             return
+
+    @contextlib.contextmanager
+    def _spanned(self, streamed: bool) -> Iterator[Inference | None]:
+        """The span of one request to the upstream, where somebody wants spans."""
+        if (telemetry := self._recaller.space.store.telemetry) is None:
+            yield None
+            return
+        operation = "embeddings" if self._asked.route == "embeddings" else "chat"
+        sent = telemetry.sending("openai", self._asked.model, operation=operation, stream=streamed)
+        try:
+            yield sent
+        except BaseException as error:
+            sent.end(error)
+            raise
+        finally:
+            sent.end()
 
     def _priced(self, usage: Usage) -> Usage:
         return usage + Usage(micro_usd=cost(usage, self._recaller.payer.price(self._asked.model)))
@@ -181,38 +208,35 @@ class _Exchange:
         self._recalled, self._degraded = stream.recalled, stream.degraded
 
     async def plain(self) -> Reply:
-        """The answer in one piece."""
-        kept = self._at_hand()
-        if kept is None:
-            pieces: list[bytes] = []
-            try:
-                async with contextlib.aclosing(self._open()) as stream:
-                    async for piece in stream:
-                        if piece is RESTARTED:
-                            pieces.clear()
-                        else:
-                            pieces.append(_bytes(piece))
-                    self._seen(stream)
-            except (StoreFull, TooLarge):
-                if self._made is None or not self._made.whole:
-                    raise
-                return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
-            kept = b"".join(pieces)
+        """The answer in one piece, made or waited for."""
+        pieces: list[bytes] = []
+        try:
+            async with contextlib.aclosing(self._open()) as stream:
+                async for piece in stream:
+                    if piece is RESTARTED:
+                        pieces.clear()
+                    else:
+                        pieces.append(_bytes(piece))
+                self._seen(stream)
+        except (StoreFull, TooLarge):
+            if self._made is None or not self._made.whole:
+                raise
+            return Reply(200, self._made.plain(), headers=self.headers("bypass"))  # paid for, though there is no room for it
+        return self.whole(b"".join(pieces))
+
+    def whole(self, kept: bytes) -> Reply:
+        """The answer in one piece, from what is kept of it."""
         assert self._recalled is not None
         plains, ref = self._recaller.plains, self._recalled.ref
         if (made := plains.get(ref, self._asked.route)) is None:
-            made = self._answer(kept).plain()
+            # Mostly that of the attempt led here, which has been read. Who was overtaken is given another one.
+            ours = self._made is not None and self._made.whole and b"".join(self._sent) == kept
+            made = (self._made if ours and self._made is not None else self._answer(kept)).plain()
             plains.keep(ref, self._asked.route, made)
         return Reply(200, made, headers=self.headers(self._how()))
 
     def _answer(self, kept: bytes) -> Answer:
-        answer = self._asked.answer()
-        if _is_plain(kept):
-            answer.take_plain(kept)
-        else:
-            for event in Frames().take(kept):
-                answer.take(event)
-        return answer
+        return taken(self._asked.answer(), kept)
 
     async def streamed(self) -> Reply:
         """The answer as events, the first of which is there."""
@@ -225,23 +249,24 @@ class _Exchange:
         return Reply(200, self._going_on(first, shown), STREAM, self.headers(self._how()) | {"cache-control": "no-cache"})
 
     async def _going_on(self, first: bytes | None, shown: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        number = 0
         async with contextlib.aclosing(shown):
             try:
                 if first is not None:
                     yield first
-                async for event in shown:
-                    number += 1
-                    yield event
+                async for events in shown:
+                    yield events
             except MemGangError as failure:
                 code = failure.code if isinstance(failure, ModelError) else type(failure).__name__
-                yield error_event(self._asked.route, code, failure.explain(), number)
+                yield error_event(self._asked.route, code, failure.explain(), max(0, self._shown_events - 1))
 
     async def _shown(self) -> AsyncGenerator[bytes, None]:
-        """The events this caller is shown. The one that ends the answer comes when it is certain that this is the answer."""
+        """The events this caller is shown, those that are there at once as one piece.
+
+        The one that ends the answer comes when it is certain that this is the answer.
+        """
         frames, held, plain = Frames(), list[bytes](), b""
         hides_usage = self._asked.route == "chat" and not self._asked.include_usage
-        kept = self._at_hand()
+        kept = self.at_hand()
         try:
             async with contextlib.AsyncExitStack() as opened:
                 stream: AsyncIterator[str | bytes]
@@ -253,27 +278,25 @@ class _Exchange:
                     if kept is None:
                         self._seen(followed)
                     block = _bytes(piece)
-                    if plain or _is_plain(block) and not frames.rest and not held:
+                    if plain or is_plain(block) and not frames.rest and not held:
                         plain += block
                         continue
+                    ready: list[bytes] = []
                     for event in frames.take(block):
-                        while held:
-                            yield held.pop(0)
-                        if hides_usage and chat.only_usage(event):
-                            continue
-                        if _ends(event):
-                            held.append(event)
-                        else:
-                            yield event
+                        ready += held
+                        held.clear()
+                        if not (hides_usage and chat.only_usage(event)):
+                            (held if _ends(event) else ready).append(event)
+                    if ready:
+                        self._shown_events += len(ready)
+                        yield b"".join(ready)
         except (StoreFull, TooLarge):
             if self._made is None or not self._made.whole:
                 raise
-        for event in held:
-            yield event
         if plain:
-            for event in self._answer(plain).events():
-                if not (hides_usage and chat.only_usage(event)):
-                    yield event
+            held = [event for event in self._answer(plain).events() if not (hides_usage and chat.only_usage(event))]
+        if held:
+            yield b"".join(held)
 
 
 async def _events(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -303,11 +326,6 @@ async def _whole(answer: Answer, blocks: AsyncIterator[bytes]) -> AsyncGenerator
             raise TooLarge("the answer", len(body), ANSWER_BYTES_MAX)
     answer.take_plain(bytes(body))
     yield bytes(body)
-
-
-def _is_plain(block: bytes) -> bool:
-    """Whether this begins an answer in one piece; an event begins with the name of a field."""
-    return block.lstrip()[:1] == b"{"
 
 
 def _ends(event: bytes) -> bool:

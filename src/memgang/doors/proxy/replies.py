@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
 from memgang import sse
-from memgang.doors.proxy.answers import encoded
+from memgang.answers.answer import encoded
 from memgang.doors.proxy.upstream import Refusal
 
 JSON = "application/json"

@@ -18,6 +18,7 @@ from memgang.doors.proxy.recalling import Recaller
 from memgang.doors.proxy.upstream import Upstreams, read_upstreams
 from memgang.errors import ConfigError
 from memgang.limits.allowances import Allowances
+from memgang.metrics import Scraper
 from memgang.settings import Settings
 from memgang.space import Space
 from memgang.store.tokens import Tokens
@@ -76,7 +77,11 @@ async def proxy_of(space: Space, upstreams: Upstreams, place: Place) -> Proxy:
     entrance = Entrance(tokens, [*LOOPBACK, place.host, *place.hosts], place.origins,
                         required=place.require_token or not place.loopback)
     payer = Payer(Allowances(space.store), space.settings.price_table())
-    return Proxy(Recaller(space, upstreams, payer, ANSWER_S), entrance, place.body_bytes_max)
+    try:
+        scraper = Scraper(space)
+    except ConfigError:  # an extra of its own: without it there is no such page, and who asks for it is told
+        scraper = None
+    return Proxy(Recaller(space, upstreams, payer, ANSWER_S), entrance, place.body_bytes_max, scraper)
 
 
 def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callable[[str, str], None]) -> None:
@@ -87,10 +92,11 @@ def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callabl
         StoreUnavailable: there is no server to remember anything.
     """
     try:
+        import aiohttp  # noqa: F401  # by the upstreams
         import uvicorn
     except ImportError as error:
         raise ConfigError("the proxy needs more packages: pip install 'memgang[proxy]'") from error
-    found = read_upstreams(named, settings.proxy_keys or "", settings.openai_api_key or "")
+    found = read_upstreams(named, settings.proxy_keys or "", settings.openai_api_key or "", settings.local_servers)
     with listen(place) as listening:
         port = listening.getsockname()[1]
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
-
+from memgang.answers.answer import CALLER_CODES
 from memgang.canonical import read_json
-from memgang.doors.proxy.answers import CALLER_CODES
 from memgang.errors import CodecError, ConfigError, ModelError
+from memgang.llms.localservers import KINDS, address
 from memgang.llms.openai import TRANSIENT_STATUSES, retry_after_s
 
-CONNECT_S = 10.0
-WRITE_S = 60.0
+if TYPE_CHECKING:
+    from memgang.doors.proxy.reaching import Response
+
 ERROR_BYTES_MAX = 64 * 1024
 TOLD_MAX = 700  # bytes of a refusal that travel with the error to other processes; the whole stays here
 
@@ -72,10 +73,13 @@ class Upstreams:
 
     def __init__(self, all_: Sequence[Upstream], timeout_s: float) -> None:
         self._all = sorted(all_, key=lambda one: len(one.prefix), reverse=True)
-        # Redirects are not followed: they would lead where nobody has allowed to go.
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(timeout_s, connect=CONNECT_S, write=WRITE_S, pool=None), follow_redirects=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64))
+        # Here: what else stands in this file needs no extra.
+        import aiohttp
+
+        from memgang.doors.proxy.reaching import UNSENT, Connections
+
+        self._connections = Connections([one.url for one in all_], timeout_s)
+        self._broken, self._unsent = aiohttp.ClientError, UNSENT
         self.plain_only = set[tuple[str, str]]()  # (url, model) that have refused to stream
 
     @property
@@ -90,68 +94,69 @@ class Upstreams:
     @asynccontextmanager
     async def send(
         self, upstream: Upstream, method: str, path: str, content: bytes | None, headers: Mapping[str, str], query: str = "",
-        unsent: Callable[[], None] = lambda: None,
-    ) -> AsyncIterator[httpx.Response]:
-        """The server's reply, whose body is still to be read. ``unsent`` is called where the request never left.
+        *, raw: bool = False, unsent: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Response]:
+        """The server's reply, whose body is still to be read; ``raw``: as it comes, also where it is compressed.
+
+        ``unsent`` is called where the request never left.
 
         Raises:
             ModelError: transient; it cannot be reached, or did not answer in time.
         """
         given = dict(headers) | ({"authorization": f"Bearer {upstream.key}"} if upstream.key else {})
-        request = self._client.build_request(method, upstream.url + path + (f"?{query}" if query else ""), content=content, headers=given)
+        rest = path + (f"?{query}" if query else "")
         try:
-            response = await self._client.send(request, stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL | httpx.UnsupportedProtocol):
+            async with self._connections.send(upstream.url, method, rest, content, given, raw=raw) as response:
+                yield response
+        except self._broken as error:
+            if isinstance(error, self._unsent):
                 unsent()
             raise unreachable(upstream, error) from None
-        try:
-            yield response
-        except httpx.HTTPError as error:
-            raise unreachable(upstream, error) from None
-        finally:
-            await response.aclose()
 
     async def aclose(self) -> None:
         """Give the connections back."""
-        await self._client.aclose()
+        await self._connections.aclose()
 
 
-async def refusal(upstream: Upstream, response: httpx.Response) -> Refusal:
+async def refusal(upstream: Upstream, response: Response) -> Refusal:
     """A reply that is no answer, read to a limit."""
     body = b""
-    async for block in response.aiter_bytes():
+    async for block in response.content.iter_any():
         body += block
         if len(body) > ERROR_BYTES_MAX:
             break
-    return Refusal(response.status_code, upstream.redacted(body[:ERROR_BYTES_MAX]),
+    return Refusal(response.status, upstream.redacted(body[:ERROR_BYTES_MAX]),
                    response.headers.get("content-type", "application/json"), response.headers.get("retry-after", ""))
 
 
 def unreachable(upstream: Upstream, error: Exception) -> ModelError:
     """A server that is not there, or breaks off. Its address is no secret, our key is."""
-    slow = isinstance(error, httpx.TimeoutException)
+    slow = isinstance(error, TimeoutError)
     text = upstream.redacted(str(error).encode()).decode() or type(error).__name__
     return ModelError(upstream.url, "transient", "timeout" if slow else "connection", text[:300])
 
 
-def read_upstreams(texts: Sequence[str], keys: str, default_key: str) -> list[Upstream]:
-    """Upstreams as the command line names them, ``URL`` or ``PREFIX=URL``, with their keys.
+def read_upstreams(texts: Sequence[str], keys: str, default_key: str, local: str | None = None) -> list[Upstream]:
+    """Upstreams as the command line names them, ``URL`` or ``PREFIX=URL``, with their keys. ``ollama:`` and its like are URLs too.
 
-    ``keys`` are words ``PREFIX=KEY``, parted by spaces; the upstream without a prefix has ``default_key``.
+    ``keys`` are words ``PREFIX=KEY``, parted by spaces; the upstream without a prefix has ``default_key``, unless it is a
+    local server, which is sent none. ``local`` says where those listen that do not where they usually do.
 
     Raises:
         ConfigError: an address is none, holds a password, or a prefix is named twice or has no upstream.
     """
     found: dict[str, Upstream] = {}
     for text in texts:
-        prefix, url = ("", text) if text.startswith(("http://", "https://")) else text.partition("=")[::2]
+        alone = text.startswith(("http://", "https://")) or (text.endswith(":") and "=" not in text)
+        prefix, url = ("", text) if alone else text.partition("=")[::2]
+        if here := url.removesuffix(":") in KINDS and url.endswith(":"):
+            url = address(url.removesuffix(":"), local)
         if not _plain(url):
             raise ConfigError(f"upstream {text.rpartition('@')[2][:100]!r} must be http(s)://host/v1, or PREFIX=http(s)://host/v1, "
-                              "without user, password, query or fragment")
+                              f"without user, password, query or fragment, or one of {', '.join(f'{kind}:' for kind in KINDS)}")
         if prefix in found:
             raise ConfigError(f"upstream prefix {prefix!r} is named twice")
-        found[prefix] = Upstream(url.rstrip("/"), prefix, "" if prefix else default_key)
+        found[prefix] = Upstream(url.rstrip("/"), prefix, "" if prefix or here else default_key)
     if not found:
         raise ConfigError("an upstream is missing: --upstream https://api.openai.com/v1")
     for word in keys.split():

@@ -4,6 +4,7 @@
 -- ARGV[1] who  ARGV[2] note  ARGV[3] bytes needed  ARGV[4] the agent that was first to write what may go, '': any
 -- Returns {'evicted', bytes, number of protected candidates, id of each victim ...}
 local out, freed, spared, t = {'evicted', 0, 0}, 0, 0, standing(ARGV[4])
+local before = num(redis.call('HGET', KEYS[1], 'evictions'))
 for i = 6, #KEYS, 3 do
   if freed >= tonumber(ARGV[3]) then break end
   local id = name(KEYS[i])
@@ -20,7 +21,8 @@ for i = 6, #KEYS, 3 do
     if ARGV[4] ~= '' then to = t.clock + (to - t.clock) * t.own / math.max(t.bytes, 1) end
     t.clock, t.own, t.evicted = math.max(t.clock, to), t.own - size, t.evicted + size
     log('evicted', id, size, removed(t, KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[3], KEYS[4], KEYS[5], size, writers, seen,
-      'clock', t.clock, 'evicted_bytes', t.evicted)); freed = freed + size; out[#out + 1] = id
+      'clock', t.clock, 'evicted_bytes', t.evicted,
+      'evictions', string.format('%.0f', before + #out - 2))); freed = freed + size; out[#out + 1] = id
   elseif size and rank then spared = spared + 1 end
 end
 out[2], out[3] = freed, spared

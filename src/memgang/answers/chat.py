@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from memgang import sse
-from memgang.doors.proxy.answers import broken, cut, encoded, read_object, used
+from memgang.answers.answer import broken, cut, encoded, read_object, used
 from memgang.errors import CodecError, ModelError
 from memgang.model import Usage
 
@@ -52,7 +52,7 @@ class Chat:
                 raise cut(self._model, "a finish reason for every choice")
             return
         try:
-            fields = sse.read(event) or {}
+            fields = sse.brought(text)
             if fields.get("error"):
                 raise broken(self._model, fields["error"])
             self._usage = fields.get("usage") or self._usage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memgang.doors.proxy.answers import cut, read_object, used
+from memgang.answers.answer import cut, read_object, used
 from memgang.errors import ModelError
 from memgang.model import Usage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from memgang import sse
-from memgang.doors.proxy.answers import broken, cut, encoded, read_object, used
+from memgang.answers.answer import broken, cut, encoded, read_object, used
 from memgang.errors import CodecError, ModelError
 from memgang.model import Usage
 

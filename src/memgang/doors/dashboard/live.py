@@ -1,0 +1,206 @@
+"""Live: one reader of the log for all who watch, and for each watched run one list of encoded records.
+
+    the log --one reading, from its cursor on--> Reel (of a run) <-- viewers, each with a place of its own
+
+A viewer is a number: how many records of the list it has been sent. There is no queue for each, so who is slow lags behind and
+costs nothing. A server that goes away and comes back is read from the cursor on; what a reading gives twice is known by its ids.
+Runs nobody watches are let go after a while, and the log is not read while nobody watches at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from memgang.errors import MemGangError
+from memgang.flock.records import record
+from memgang.flock.tape import ALL, Header, completed, header_of
+from memgang.model import Event
+from memgang.space import Space
+from memgang.store import log as logs
+
+LINGER_S = 60.0  # how long the records of a run stay when nobody watches it any more
+AGAIN_S = (0.5, 8.0)  # how soon a server that is away is asked again: first, and at most
+
+_encode = msgspec.json.Encoder().encode
+_log = logging.getLogger(__name__)
+
+
+class Reel:
+    """One run as it is sent: its header, and its records as JSON, in the order in which they were read."""
+
+    def __init__(self, header: Header, known: bool) -> None:
+        self.header, self.known = header, known  # known: the run has a record
+        self.lines: list[str] = []
+        self.whole = False  # all there was has been read
+        self.edition = 0  # of the header
+        self.viewers = 0
+        self._ids: set[str] = set()
+        self._news = asyncio.Event()
+
+    @property
+    def news(self) -> asyncio.Event:
+        """Set at the next change. To be taken before looking at what there is, so that no change is missed in between."""
+        return self._news
+
+    def changed(self) -> None:
+        """Wake whoever waits."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def take(self, event: Event) -> None:
+        """Add an event, if it is new."""
+        if event.id in self._ids:
+            return
+        self._ids.add(event.id)
+        if not self.header.began or event.raw in ("run_start", "run_end") or (event.model and not self.header.model):
+            header = completed(self.header, [event])
+            if header != self.header:
+                self.header, self.edition = header, self.edition + 1
+        self.lines.append(_encode(record(event, self.header.began)).decode())
+
+
+class Live:
+    """The reels of one space. Lives on one event loop, from `open` to `aclose`."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.away = ""  # why the server cannot be read; '': it can
+        self._reels: dict[str, Reel] = {}
+        self._process, self._generation = secrets.token_hex(4), 0
+        self._opening = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        self._forget()
+
+    @property
+    def epoch(self) -> str:
+        """Names the lists: under another epoch a place means nothing. After the sign stands how often the log was lost."""
+        return f"{self._process}-{self._generation}"
+
+    def _forget(self) -> None:
+        self._cursor, self._reading, self._caught_up = "", logs.Reading(), False
+        self._began: dict[str, str] = {}  # run -> a cursor before its first event
+
+    @contextlib.asynccontextmanager
+    async def watching(self, run: str) -> AsyncIterator[Reel]:
+        """The run's reel, which is kept up to date meanwhile.
+
+        Raises:
+            StoreUnavailable: the server is away, and it is not known yet.
+        """
+        async with self._opening:  # who asks for the same run at the same time gets the same reel
+            reel = self._reels.get(run)
+            if reel is None:
+                header = None if run == ALL else await header_of(self.space, run)
+                reel = self._reels[run] = Reel(header or Header(run, self.space.name), header is not None)
+                self._seek(run, reel)
+            reel.viewers += 1
+        if (timer := self._leaving.pop(run, None)) is not None:
+            timer.cancel()
+        if self._reader is None or self._reader.done():
+            self._start()
+        try:
+            yield reel
+        finally:
+            reel.viewers -= 1
+            if not reel.viewers:
+                self._leaving[run] = asyncio.get_running_loop().call_later(LINGER_S, self._let_go, run)
+
+    def _seek(self, run: str, reel: Reel) -> None:
+        """Have the reader go back to where the run began, if it is past that."""
+        start = "" if run == ALL else self._began.get(run)
+        if not self._cursor:  # it will read everything anyway
+            return
+        if start is None:  # nothing of it has come so far
+            reel.whole = self._caught_up
+            return
+        self._cursor, self._reading = logs.earlier(self._cursor, start), self._reading.again()
+        self._start()
+
+    def _let_go(self, run: str) -> None:
+        self._leaving.pop(run, None)
+        if (reel := self._reels.get(run)) is not None and not reel.viewers:
+            del self._reels[run]
+        if not self._reels and self._reader is not None:
+            self._reader.cancel()
+            self._reader, self._caught_up = None, False
+
+    # ── the one reader ────────────────────────────────────────────────────────────────────────
+
+    def _start(self) -> None:
+        # A page is taken without waiting for anything, so a reader that is cancelled has taken it or has not.
+        if self._reader is not None:
+            self._reader.cancel()
+        self._caught_up = False
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        wait, checked = AGAIN_S[0], False
+        while True:
+            try:
+                if self._cursor and not checked and await self.space.has_lost_events(self._cursor):
+                    await self._anew()
+                checked = True
+                self._told("")
+                async with contextlib.aclosing(self.space.event_pages(self._cursor, self._reading)) as pages:
+                    async for page in pages:
+                        self._take(page)
+                        wait = AGAIN_S[0]
+            except MemGangError as error:
+                self._told(str(error))
+            except Exception:  # a fault of ours must not leave every page with a picture that stands still
+                _log.exception("the log could not be followed")
+                self._told("the log cannot be read; the dashboard's own output says why")
+            checked = False
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, AGAIN_S[1])
+
+    def _take(self, page: logs.Page) -> None:
+        everything = self._reels.get(ALL)
+        touched: set[str] = set()
+        for event in page.events:
+            if event.run and event.run not in self._began:
+                self._began[event.run] = self._cursor
+            if everything is not None:
+                everything.take(event)
+                touched.add(ALL)
+            if (reel := self._reels.get(event.run)) is not None:
+                reel.take(event)
+                touched.add(event.run)
+        self._cursor, self._caught_up = page.cursor, self._caught_up or page.whole
+        for run, reel in self._reels.items():
+            if page.whole and not reel.whole:
+                reel.whole = True
+                touched.add(run)
+            if run in touched:
+                reel.changed()
+
+    async def _anew(self) -> None:
+        """The server came back with an older log: what is gone is gone, and what comes may bear the same ids."""
+        self._forget()
+        self._generation += 1
+        for run, reel in list(self._reels.items()):
+            header = None if run == ALL else await header_of(self.space, run)
+            fresh = Reel(header or Header(run, self.space.name), header is not None)
+            reel.header, reel.known, reel.lines, reel.whole, reel._ids = fresh.header, fresh.known, [], False, set()
+            reel.edition += 1
+
+    def _told(self, why: str) -> None:
+        if why != self.away:
+            self.away = why
+            for reel in self._reels.values():
+                reel.changed()
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        for timer in self._leaving.values():
+            timer.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])

@@ -1,0 +1,220 @@
+"""The one reader and its reels: nothing twice, nothing missing, whatever was read before, goes away or is let go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit", reason="needs memgang[dashboard]")
+
+import memgang
+from memgang.doors.dashboard import live as lives
+from memgang.doors.dashboard.live import Live, Reel
+from memgang.doors.dashboard.passes import LIFE_S, Passes
+from memgang.flock import tape as tapes
+from tests.chaos.servers import PrivateServer
+from tests.gates import Gate, raws, ready, until
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PrivateServer]:
+    """A server that a test may kill."""
+    with PrivateServer(tmp_path / "server") as running:
+        yield running
+
+
+async def work(space: memgang.Space, run: str, *values: str) -> None:
+    """Some events of a run, in both logs."""
+    with space.acting_as(agent="worker", run=run):
+        for value in values:
+            await space.get(await space.put(value))
+    await space.flush()
+
+
+def ids(reel: Reel) -> list[str]:
+    """The ids in a reel, in order."""
+    return [json.loads(line)["id"] for line in reel.lines]
+
+
+async def logged(space: memgang.Space, run: str) -> set[str]:
+    """The ids in the log."""
+    return {event.id async for event in space.events(run=run)}
+
+
+async def caught_up(space: memgang.Space, *reels: Reel) -> None:
+    """Until each reel has what the log has of its run, once."""
+    for reel in reels:
+        there = await logged(space, reel.header.run)
+        await until(lambda: _is(lambda: set(ids(reel)) >= there))  # awaited here
+        assert len(ids(reel)) == len(set(ids(reel)))
+        assert set(ids(reel)) == await logged(space, reel.header.run)
+
+
+async def test_a_reel_has_what_came_before_and_what_comes(space: memgang.Space) -> None:
+    """Who begins to watch gets the whole run, then what is new, each once and as a tape has it."""
+    await work(space, "one", "a", "b")
+    live = Live(space)
+    async with live.watching("one") as reel:
+        await until(lambda: _is(lambda: reel.whole))
+        await work(space, "one", "c", "d")
+        await caught_up(space, reel)
+
+        told = sorted((json.loads(line) for line in reel.lines), key=lambda words: words["id"])
+        assert told == sorted((await tapes.of_run(space, "one")).records, key=lambda words: words["id"])
+    await live.aclose()
+
+
+async def test_a_run_whose_beginning_was_read_past_is_read_from_there(space: memgang.Space) -> None:
+    """A run that the reader has passed is whole all the same, and those already watched get nothing twice."""
+    live = Live(space)
+    async with live.watching("watched") as watched:
+        await work(space, "watched", "a")
+        await work(space, "other", "b")
+        await work(space, "watched", "c")
+        await caught_up(space, watched)
+        async with live.watching("other") as other:
+            await until(lambda: _is(lambda: other.whole))
+            await work(space, "watched", "d")
+
+            await caught_up(space, other, watched)
+    await live.aclose()
+
+
+async def test_a_record_knows_of_what_an_earlier_reading_saw(space: memgang.Space, opened: Callable[..., Any]) -> None:
+    """What kind of call is waited for is told also when the reading that saw its claim broke off, or went back to a later run."""
+    gate, call = Gate(), memgang.Call(kind="function", function="f", arguments=[1])
+    live = Live(space)
+    async with opened(agent="follower") as other, live.watching("leads") as leads:
+        with space.acting_as(agent="leader", run="leads"):
+            leading = asyncio.create_task(space.recall(call, gate.then("said")))
+        await gate.reached()
+        await until(lambda: _is(lambda: any('"claimed"' in line for line in leads.lines)))
+        live._start()  # as when the server was away
+        with other.acting_as(run="waits"):
+            following = asyncio.create_task(other.recall(call, ready("other")))
+        await until(lambda: _told(other, "waits"))
+        await until(lambda: _is(lambda: "waits" in live._began))
+        async with live.watching("waits") as waits:  # goes back, but not as far as the claim
+            await until(lambda: _is(lambda: any('"wait"' in line for line in waits.lines)))
+            assert [json.loads(line).get("ck") for line in waits.lines if '"wait"' in line] == ["function"]
+        gate.open()
+        await asyncio.gather(leading, following)
+    await live.aclose()
+
+
+async def test_a_server_that_is_killed_and_comes_back_leaves_no_gap(
+    server: PrivateServer, space_name: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reader goes on from its cursor: everything once, before and after; who watches is told that it was away."""
+    monkeypatch.setattr(lives, "AGAIN_S", (0.05, 0.1))
+    async with (memgang.open(server.url, space=space_name, patience_ms=100, host_tier="off") as space,
+                memgang.open(server.url, space=space_name, agent="w", host_tier="off") as writer):
+        live = Live(space)
+        async with live.watching("one") as reel:
+            await work(writer, "one", "a", "b")
+            await until(lambda: _is(lambda: len(reel.lines) >= 4))
+            server.kill()
+            await until(lambda: _is(lambda: live.away != ""))
+            server.start()
+            await until(lambda: _is(lambda: live.away == ""))
+            await until(lambda: _done(work(writer, "one", "c")))
+
+            await caught_up(writer, reel)
+        await live.aclose()
+
+
+async def test_a_server_that_lost_its_log_begins_a_new_list(
+    tmp_path: Path, space_name: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the log ends before the cursor, ids are given a second time: the list is begun anew under another epoch."""
+    monkeypatch.setattr(lives, "AGAIN_S", (0.05, 0.1))
+    with PrivateServer(tmp_path / "forgetful", persistent=False) as server:
+        async with memgang.open(server.url, space=space_name, patience_ms=100, host_tier="off") as space:
+            live = Live(space)
+            async with live.watching("one") as reel:
+                await work(space, "one", *"abcdef")
+                await until(lambda: _is(lambda: len(reel.lines) >= 12))
+                before = live.epoch
+                server.kill()
+                await until(lambda: _is(lambda: live.away != ""))
+                server.start()
+                await until(lambda: _is(lambda: live.away == ""))
+                await until(lambda: _done(work(space, "one", "z")))
+                await until(lambda: _is(lambda: reel.whole and 0 < len(reel.lines) < 12))
+
+                assert live.epoch != before
+                assert live.epoch.split("-")[0] == before.split("-")[0]  # so a page knows that its ids mean nothing any more
+            await live.aclose()
+
+
+async def test_what_nobody_watches_is_let_go(space: memgang.Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some time after the last viewer has left, its records go, and the log is not read any more; who comes again has all."""
+    monkeypatch.setattr(lives, "LINGER_S", 0.0)
+    live = Live(space)
+    await work(space, "one", "a")
+    async with live.watching("one") as reel:
+        await until(lambda: _is(lambda: reel.whole))
+    await until(lambda: _is(lambda: not live._reels and live._reader is None))
+    await work(space, "one", "b")
+    await work(space, "new", "c")
+
+    async with live.watching("one") as again, live.watching("new") as new:
+        await until(lambda: _is(lambda: again.whole and new.whole))
+        assert again is not reel
+        await caught_up(space, again, new)
+    await live.aclose()
+
+
+async def test_watching_writes_nothing(space: memgang.Space, opened: Callable[..., Any]) -> None:
+    """The log, and so the run's count of events, is the same before and after it was watched."""
+    await work(space, "one", "a", "b")
+    before = await logged(space, "one"), [event.id async for event in space.events()]
+    async with opened(agent="dashboard", host_tier="off") as watching:
+        live = Live(watching)
+        async with live.watching("one") as reel, live.watching(tapes.ALL) as all_:
+            await until(lambda: _is(lambda: reel.whole and all_.whole))
+        await live.aclose()
+
+    assert before == (await logged(space, "one"), [event.id async for event in space.events()])
+
+
+def test_a_pass_is_for_one_run_and_ten_minutes() -> None:
+    """Wrong, foreign, changed or old passes open nothing; the same is handed out again while it is good for minutes."""
+    now = [1_000_000.0]
+    passes = Passes(lambda: now[0])
+    text = passes.of("run")
+    assert passes.opens(text, "run") and passes.of("run") == text
+    end, _, sign = text.partition(".")
+    for wrong in ("", ".", text[:-1], text + "0", f"{int(end) + 1}.{sign}", f"{end}.", f"-1.{sign}", "9" * 20 + "." + sign,
+                  text.replace(".", ""), "ü.ü", Passes(lambda: now[0]).of("run"), passes.of("other")):
+        assert not passes.opens(wrong, "run"), wrong
+    assert not passes.opens(text, "other")
+
+    now[0] += LIFE_S - 1
+    assert passes.opens(text, "run") and passes.of("run") != text
+    now[0] += 1
+    assert not passes.opens(text, "run") and passes.opens(passes.of("run"), "run")
+
+
+async def _is(condition: Callable[[], bool]) -> bool:
+    return condition()
+
+
+async def _told(space: memgang.Space, raw: str) -> bool:
+    """Whether the log has such a line."""
+    await space.flush()
+    return raw in await raws(space)
+
+
+async def _done(attempt: Any) -> bool:
+    """Whether it could be done; without the server it cannot."""
+    try:
+        await attempt
+        return True
+    except memgang.errors.StoreUnavailable:
+        return False
