@@ -201,6 +201,21 @@ async def test_a_provider_that_is_not_there_costs_nothing(proxied: Callable[...,
         assert [r.status_code for r in replies] == [502, 502] and await spent(proxy) == Spent()
 
 
+async def test_what_arrived_and_was_not_answered_counts_as_spent(proxied: Callable[..., Any]) -> None:
+    """A provider that takes a request and breaks off may have billed it, recalled or passed through."""
+    async def taking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with (await asyncio.start_server(taking, "127.0.0.1", 0) as server,
+                proxied((f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1",)) as proxy):
+        me, you = await token(proxy, tokens=100_000), await token(proxy, "somebody", tokens=100_000)
+        replies = [await raw(proxy, ask(1), **me), await raw(proxy, ask(2, cache={"no-store": True}), **you)]
+
+        assert [r.status_code for r in replies] == [502, 502]
+        assert (await spent(proxy)).tokens > 0 < (await spent(proxy, "somebody")).tokens
+
+
 async def test_who_has_no_budget_left_does_not_take_it_from_others(proxied: Callable[..., Any]) -> None:
     """A leader's empty budget is its own: those who wait for the same call ask for themselves."""
     async with proxied() as proxy:
