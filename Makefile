@@ -9,14 +9,15 @@ ONLY ?= *
 QMSUM ?= benchmarks/data/qmsum
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak bench docs clean
+.PHONY: help demo test check soak bench docs pictures clean
 
 help:
 	@echo 'make demo    a gang reads four volumes and writes one report (build/demo-report.md)'
 	@echo 'make test    all tests        make check   lint, types, direction of imports, docs up to date'
 	@echo 'make soak    the long tests: faults, random schedules, all counts raised (build/soak.md; about an hour)'
 	@echo 'make bench   the measurements (ONLY=name for one)'
-	@echo 'make docs    write docs/*.md anew        make clean   remove what make made'
+	@echo 'make docs    write docs/*.md anew        make pictures   the pictures of README, from a run of the demo'
+	@echo 'make clean   remove what make made'
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { \
@@ -39,14 +40,26 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.dev
 	$(RUN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
-demo: $(VENV)/.core
-	@mkdir -p build
-	$(RUN)/memgang run examples/nist-800-63-3 --space demo \
+DEMO := examples/nist-800-63-3 --space demo \
 	  -q 'What must an agency consider when it selects assurance levels?' \
 	  -q 'What does knowledge-based verification require?' \
 	  -q 'How long must a memorized secret be?' \
 	  -q 'What is a holder-of-key assertion?' \
 	  --title 'NIST SP 800-63-3, Digital Identity Guidelines' --out build/demo-report.md
+
+demo: $(VENV)/.core
+	@mkdir -p build
+	$(RUN)/memgang run $(DEMO)
+
+# The pictures of README: the demo once more in an empty memory, exported. Needs a Chromium.
+pictures: $(VENV)/.dev
+	@mkdir -p build docs/pictures && rm -rf build/pictures
+	@export MEMGANG_STATE_DIR=build/pictures/state MEMGANG_RUNTIME_DIR=$$(mktemp -d); \
+	  $(RUN)/memgang run $(DEMO) >/dev/null && \
+	  $(RUN)/memgang export last --space demo --jsonl build/pictures/demo.jsonl && \
+	  $(RUN)/memgang export build/pictures/demo.jsonl --gif docs/pictures/flock.gif --width 800 --height 480 --seconds 9 && \
+	  $(RUN)/memgang export build/pictures/demo.jsonl --png docs/pictures/flock-dark.png --at 0.7 --width 1280 --height 760 && \
+	  $(RUN)/memgang export build/pictures/demo.jsonl --png docs/pictures/flock-light.png --at 0.7 --width 1280 --height 760 --theme light
 
 test: $(VENV)/.dev
 	$(RUN)/python -m pytest $(ARGS)

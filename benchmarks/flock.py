@@ -158,9 +158,11 @@ def main() -> int:
                         "arch": platform.machine()},
             "flights": []}
         for agents, ratio in ((8, 1), (50, 1), (500, 1), (500, 2)):
-            found = flight(browser, agents, ratio, seconds)
+            # The machine is shared: the round in the middle stands for all, and the rates of all are told.
+            flights = sorted((flight(browser, agents, ratio, seconds) for _ in range(1 if args.quick else 3)), key=lambda one: one["fps"])
+            found = flights[len(flights) // 2] | {"fps_of_rounds": [one["fps"] for one in flights]}
             result["flights"].append(found)
-            print(f"{agents:>3} agents, {found['objects']:>6,} objects, ratio {ratio}: {found['fps']} frames a second, script "
+            print(f"{agents:>3} agents, {found['objects']:>6,} objects, ratio {ratio}: {found['fps_of_rounds']} frames a second, script "
                   f"{found['script_ms_p50']} ms (p95 {found['script_ms_p95']}), level {found['level']}, heap {found['heap_mb']} MB")
         result["long_run"] = long_run(browser, 1_500 if args.quick else 12_400, rounds)
         print("long run:", result["long_run"])

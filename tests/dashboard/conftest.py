@@ -35,7 +35,7 @@ class Dashboard:
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("MEMGANG_", "OPENAI_", "STREAMLIT_"))}
         self.env |= {"PYTHONPATH": str(SRC), "MEMGANG_URL": server.url, "MEMGANG_PATIENCE_MS": "200", "HOME": str(folder),
                      "MEMGANG_STATE_DIR": str(folder / "state"), "MEMGANG_RUNTIME_DIR": str(folder / "run"), "MEMGANG_SPACE": space,
-                     "PYTHONUNBUFFERED": "1"}
+                     "PYTHONUNBUFFERED": "1", "STREAMLIT_LOGGER_LEVEL": "debug"}  # as somebody may have set it: it must not open ours
 
     def start(self, *options: str) -> str:
         """Start, and what it says when it is ready."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,6 +204,48 @@ def test_hostile_titles_and_names_are_shown_as_text(dashboard: Dashboard, look: 
 
     assert page.evaluate("[window.pwned, document.querySelectorAll('img[src=x]').length]") == [None, 0]
     assert look.abroad == [] and look.errors == []
+
+
+def test_another_run_is_chosen_at_the_side(dashboard: Dashboard, look: Look) -> None:
+    """Those under way are listed first, with a mark; choosing one shows it, and the address says which."""
+    begin(dashboard, "20300108-000000-first", "the first one", state="done")
+    begin(dashboard, "20300108-000001-second", "the second one")
+    some(dashboard, "20300108-000001-second", range(3))
+    page = look.go("/?run=20300108-000000-first").page
+    look.until(f"{HAS} > 0")
+
+    page.get_by_role("combobox", name="Run").click()
+    options = page.get_by_role("option")
+    options.first.wait_for()
+    told = options.all_inner_texts()
+    assert told[0].startswith("●") and "the second one" in told[0]
+    assert [text.startswith("●") for text in told] == sorted((text.startswith("●") for text in told), reverse=True)
+    options.filter(has_text="the second one").click()
+    look.until("window.__memgang.kept?.run === '20300108-000001-second'")
+    look.until(f"{HAS} >= 6")
+
+    page.wait_for_url("**/?run=20300108-000001-second")
+    assert page.evaluate("window.__memgang.creates") == 2
+
+
+def test_who_gives_the_token_is_let_in_with_all_sockets(dashboard: Dashboard, look: Look, tmp_path: Path) -> None:
+    """A dashboard with a token shows a form and nothing else; then the browser's cookie opens pages and sockets alike."""
+    begin(dashboard, "20300107-000000-token", state="done")
+    (tmp_path / "token").write_text("s" * 40 + "\n")
+    other = Dashboard(dashboard.server, dashboard.space, tmp_path)
+    other.start("--token-file", str(tmp_path / "token"))
+    try:
+        page = look.page
+        page.goto(other.url + "/?run=20300107-000000-token")
+        assert page.locator("script").count() == 0
+        page.get_by_label("Token of this dashboard").fill("wrong")
+        page.get_by_role("button").click()
+        page.get_by_text("not the token").wait_for()
+        page.get_by_label("Token of this dashboard").fill("s" * 40)
+        page.get_by_role("button").click()
+        look.until(f"{HAS} > 0")
+    finally:
+        other.kill()
 
 
 @pytest.mark.parametrize("path", ["/", "/?run=none-such"])

@@ -69,6 +69,10 @@ class Page:
     def size(self, width: int, height: int) -> None:
         """Gives the window another size, and waits until the page has drawn in it."""
         self._run(self._page.set_viewport_size, {"width": width, "height": height})
+        self.drawn()
+
+    def drawn(self) -> None:
+        """Waits until the page has drawn, and has told its observers how large its parts are."""
         self.js("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def elsewhere(self) -> list[str]:
@@ -156,6 +160,7 @@ def open_page(pages: Callable[..., Page]) -> Callable[..., Page]:
         page.js("() => { document.title = ''; if (window.flock) flock.destroy(); }")
         page.size(width, height)
         page.js("(options) => window.make(options)", {"autoplay": False, **options})
+        page.drawn()  # else the stage may be measured, and everything placed anew, between two looks at it
         if tape is not None:
             header, records = tape
             # As text: a value of so many parts takes the driver seconds.

@@ -59,7 +59,9 @@ async def test_the_pages_say_what_the_figures_say(minutes: str) -> None:
     assert compare_pages.as_dict(found)["shared"]["physical"]["llm_calls"] == found.shared.usage.llm_calls
     page = compare_pages.page(found)
     assert f"<td>{calls}</td>" in page and "simulated" in page
-    assert "http" not in page and "<script" not in page
+    assert "https:" not in page and "http:" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert page.count("data-tape=") == 2 and "default-src 'none'" in page  # both sides are played, and nothing is asked for
+    assert all(side.tape is not None and side.tape.records for side in (found.isolated, found.shared))
 
 
 async def test_one_team_has_nobody_to_share_with(opened: Callable[..., Any]) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from memgang.errors import ConfigError
+from memgang.flock.dial import colours
 from memgang.flock.page import page
-from memgang.flock.tape import Tape, length_ms
+from memgang.flock.tape import Tape
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -22,6 +23,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 STEP_S = 1 / 50  # of the picture's own clock
 END_S = 1.5  # how long a film stays at the end
 COLOURS = 64
+WIDTH_MIN = 900
 LOADED_MS = 60_000
 
 
@@ -50,18 +52,19 @@ def film(
 ) -> bytes:
     """The whole run in so many seconds, as an animated GIF that begins again at its end. Raises ConfigError: as `still`."""
     frames = max(2, round(seconds * fps))
-    speed = max(length_ms(tape) / 1000, 0.1) / seconds
+    # Small films are taken large: the words stay words, and the picture keeps its columns.
+    wide = max(width, WIDTH_MIN)
     pictures = []
-    with _stage(tape, width, height, theme, named) as stage:
-        stage.evaluate("(x) => { flock.stop(); flock.seek(0); flock.setSpeed(x); flock.play(); }", speed)
+    with _stage(tape, wide, round(height * wide / width), theme, named, film=True) as stage:
+        stage.evaluate("(seconds) => { flock.stop(); flock.seek(0); flock.playIn(seconds); }", seconds)
         for _ in range(frames + round(END_S * fps)):
             stage.evaluate("([n, dt]) => { for (let i = 0; i < n; i++) flock.frame(dt); }", [max(1, round(1 / fps / STEP_S)), STEP_S])
             pictures.append(_shot(stage))
-    return _gif(pictures, fps)
+    return _gif(pictures, fps, (width, height), [*colours(theme).values()])
 
 
 @contextlib.contextmanager
-def _stage(tape: Tape, width: int, height: int, theme: str, named: str | None) -> Iterator[Any]:
+def _stage(tape: Tape, width: int, height: int, theme: str, named: str | None, *, film: bool = False) -> Iterator[Any]:
     """A page that shows the tape and moves only when told."""
     try:
         from playwright.sync_api import Error, sync_playwright
@@ -77,7 +80,7 @@ def _stage(tape: Tape, width: int, height: int, theme: str, named: str | None) -
             # Our own steps are scripts from outside, which the page's policy would refuse.
             stage = chromium.new_page(viewport={"width": width, "height": height}, bypass_csp=True,
                                       color_scheme="light" if theme == "light" else "dark")
-            stage.set_content(page(tape, theme=theme, at_ms=0), wait_until="load")
+            stage.set_content(page(tape, theme=theme, at_ms=0, film=film), wait_until="load")
             stage.wait_for_selector("body[data-state]", timeout=LOADED_MS)
             yield stage
         finally:
@@ -89,16 +92,19 @@ def _shot(stage: Any) -> bytes:
     return png
 
 
-def _gif(pictures: list[bytes], fps: int) -> bytes:
+def _gif(pictures: list[bytes], fps: int, size: tuple[int, int], hues: list[str]) -> bytes:
     from PIL import Image
 
-    images = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+    images = [Image.open(io.BytesIO(picture)).convert("RGB").resize(size, Image.Resampling.LANCZOS) for picture in pictures]
     # One palette for all, made from pictures of the whole run: with one for each, still areas flicker and nothing can be left out.
+    # Our own hues are in it whatever their share of the pixels: gold means something.
     some = images[:: max(1, len(images) // 8)]
-    strip = Image.new("RGB", (some[0].width, some[0].height * len(some)))
+    strip = Image.new("RGB", (size[0], size[1] * len(some)))
     for place, image in enumerate(some):
-        strip.paste(image, (0, place * image.height))
-    palette = strip.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+        strip.paste(image, (0, place * size[1]))
+    found = strip.quantize(COLOURS - len(hues), method=Image.Quantize.MEDIANCUT).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(found[: 3 * (COLOURS - len(hues))] + [int(hue[at:at + 2], 16) for hue in hues for at in (1, 3, 5)])
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, optimize=True, disposal=1)

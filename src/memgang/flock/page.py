@@ -17,10 +17,11 @@ from memgang.flock.tape import Tape, encoded
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def page(tape: Tape, *, theme: str = "", at_ms: int | None = None) -> str:
-    """The file. ``theme``: dark or light, else as the reader's system is; ``at_ms``: stand still there, else play from the start."""
+def page(tape: Tape, *, theme: str = "", at_ms: int | None = None, film: bool = False) -> str:
+    """The file. ``theme``: dark or light, else as the reader's system is; ``at_ms``: stand still there, else play from the start;
+    ``film``: without what is there to be pressed."""
     title = tape.header.title or tape.header.run or "a run"
-    return "\n".join(_lines(tape, title, theme, at_ms))
+    return "\n".join(_lines(tape, title, theme, at_ms, film))
 
 
 def packed(tape: Tape, ident: str) -> str:
@@ -29,13 +30,13 @@ def packed(tape: Tape, ident: str) -> str:
     return f'<script type="application/octet-stream" id="{ident}">{text}</script>'
 
 
-def _lines(tape: Tape, title: str, theme: str, at_ms: int | None) -> Iterable[str]:
+def _lines(tape: Tape, title: str, theme: str, at_ms: int | None, film: bool) -> Iterable[str]:
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     yield f"<title>{html.escape(title)} · MemGang</title>"
     yield f"<style>{source('flock.css')}\n{source('page.css')}</style></head>"
-    yield f'<body data-theme="{html.escape(theme)}" data-at="{"" if at_ms is None else int(at_ms)}">'
+    yield f'<body data-theme="{html.escape(theme)}" data-at="{"" if at_ms is None else int(at_ms)}"{" data-film" if film else ""}>'
     yield '<main id="stage" data-tape="tape"><noscript>This page plays a run of MemGang, and needs JavaScript for it.</noscript></main>'
     yield packed(tape, "tape")
     yield f'<script type="module">{bundle("page.js")}</script>'

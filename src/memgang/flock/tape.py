@@ -150,9 +150,12 @@ def side_by_side(header: Header, logs: Sequence[Sequence[Event]]) -> Tape:
 
 def _of_space(words: dict[str, Any], number: int) -> dict[str, Any]:
     if number:
-        for field in ("id", "agent", "by", "obj", "call", "task"):
+        for field in ("id", "obj", "call", "task"):
             if field in words:
                 words[field] = f"{number}.{words[field]}"
+        for field in ("agent", "by"):
+            if field in words:
+                words[field] = f"space-{number}.{words[field].partition('.')[2] or words[field]}"
         if "src" in words:
             words["src"] = [f"{number}.{parent}" for parent in words["src"]]
     return words

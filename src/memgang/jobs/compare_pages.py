@@ -105,12 +105,13 @@ def page(c: Comparison) -> str:
 
 def _flocks(c: Comparison) -> str:
     """Both sides as they went, the isolated one above: the same work, and gold (a call not made) where memory is shared."""
-    tapes = [(name, side.tape) for name, side in (("isolated", c.isolated), ("shared", c.shared)) if side.tape is not None]
-    shown = "".join(f'<figure><figcaption>{name}</figcaption><div class=flock data-tape="{name}"></div></figure>' for name, _ in tapes)
+    tapes = [(name, side, side.tape) for name, side in (("isolated", c.isolated), ("shared", c.shared)) if side.tape is not None]
+    shown = "".join(f'<figure><figcaption>{name}: {side.usage.llm_calls:,d} model calls made, {side.virtual.llm_calls - side.usage.llm_calls:,d} not made'
+                    f'</figcaption><div class=flock data-tape="{name}"></div></figure>' for name, side, _ in tapes)
     if not shown:
         return ""
     return (f"<div class=flocks>{shown}</div><p><button id=again>Play both again</button></p>"
-            + "".join(packed(tape, name) for name, tape in tapes) + f'<script type="module">{bundle("page.js")}</script>')
+            + "".join(packed(tape, name) for name, _, tape in tapes) + f'<script type="module">{bundle("page.js")}</script>')
 
 
 def _bars(title: str, alone: float, shared: float, bound: float | None, show: str) -> str:
@@ -138,7 +139,7 @@ _CSS = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6e3da;--paper:#14181d;--faint:#98a2b3;--line:#343a42;--alone:#e09060;--shared:#5cb8a9}}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}main{max-width:76rem;margin:auto;padding:2rem 1rem}
 .flocks{display:grid;gap:1rem;margin:1.5rem 0}.flocks figure{margin:0}.flocks figcaption{font-weight:600;padding:.2rem 0}
-.flock{height:26rem}#again{font:inherit;padding:.3rem .9rem}
+.flock{height:33rem}#again{font:inherit;padding:.3rem .9rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1.5rem;margin:1.5rem 0}svg text{fill:var(--ink);font:13px system-ui,sans-serif}
 svg .title{font-weight:600;font-size:14px}svg .small{fill:var(--faint);font-size:11px}.isolated{fill:var(--alone)}.shared{fill:var(--shared)}
 .bound{stroke:var(--ink);stroke-width:2;stroke-dasharray:4 3}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}

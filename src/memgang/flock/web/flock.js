@@ -306,6 +306,7 @@ export function createFlock(root, options = {}) {
   return {
     header: (header) => flock.header(header), push: (records) => flock.push(records), load: (records) => flock.load(records),
     seek: (ms) => flock.seek(ms), play: () => flock.play(), pause: () => flock.pause(), setSpeed: (speed) => flock.setSpeed(speed),
+    playIn: (seconds) => flock.playIn(seconds),
     setTheme: (theme) => flock.setTheme(theme), setReduced: (reduced) => flock.setReduced(reduced), status: (status) => flock.status(status),
     select: (kind, id) => flock.looking.select(kind, id), search: (text) => flock.looking.search(text), state: () => flock.fold,
     labels: () => flock.words.labels.boxes.map((box) => box.slice()),

@@ -73,7 +73,7 @@ export class Hud {
     const badge = badgeOf(mode, connection, following, fold, header);
     say(parts.badgeText, badge);
     parts.badge.className = "mg-badge" + (badge === "live" ? " on" : BAD.has(badge) ? " bad" : "");
-    const chips = [header.synthetic && "synthetic", header.masked && "names hidden", fold.counts.aggregated && "aggregated"].filter(Boolean);
+    const chips = [header.synthetic && "synthetic", header.masked && "names hidden"].filter(Boolean);
     const rows = rowsOf(parts.chips, chips.length, () => make("span", { class: "mg-chip" }));
     chips.forEach((text, i) => say(rows[i], text));
     const seen = (whole ? head : fold).phases.map(([name]) => name).filter((name, i, all) => name !== "done" && all.indexOf(name) === i);

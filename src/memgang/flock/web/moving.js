@@ -157,7 +157,7 @@ export class MovingLayer {
         pen.quadraticCurveTo(list[i + 2], list[i + 3], list[i + 4], list[i + 5]);
       }
       pen.strokeStyle = tint(palette[hue], level / 4 * dim * (hue === "gold" ? 0.85 : 0.5));
-      pen.lineWidth = (hue === "gold" ? 2.2 : 1.3) * (this.many ? 0.55 : 1) * this.zoom;
+      pen.lineWidth = (hue === "gold" ? 2.2 : 1.3) * (this.many ? 0.55 : this.some ? 0.75 : 1) * this.zoom;
       if (dashed) pen.setLineDash([5, 4]);
       pen.stroke();
       if (dashed) pen.setLineDash([]);

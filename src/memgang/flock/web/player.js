@@ -1,6 +1,6 @@
 // A run at a moment: which records are in the fold, how the birds came there, and how the moment goes on, live or again.
-// It knows no page: `flock.js` builds on it, and is asked to draw (`drawNow`), to fit what it draws into the page (`fit`), and
-// told that records have come (`changed`).
+// `flock.js` builds on it: it has the layers (`still`, `words`), and is asked to draw (`drawNow`), to fit what it draws into the page
+// (`fit`), and told that records have come (`changed`).
 
 import { Fold, RINGS } from "./fold.js";
 import { Birds } from "./birds.js";
@@ -59,8 +59,6 @@ export class Player {
     this.still.dirty = true;
     this.urgent = true;
   }
-
-  // ── records ─────────────────────────────────────────────────────────────────────────────────
 
   // ── records ─────────────────────────────────────────────────────────────────────────────────
 
@@ -209,6 +207,12 @@ export class Player {
     if (this.mode === "live" && this.following) this.following = false;
     this.playing = false;
     this.urgent = true;
+  }
+
+  // A replay of the whole takes so long.
+  playIn(seconds) {
+    this.setSpeed(Math.max(SHORT_S, Math.min(LONG_S, this.reel.end / 1000)) / seconds);
+    this.play();
   }
 
   setSpeed(speed) {

@@ -8,13 +8,13 @@ import altair as alt
 import streamlit as st
 
 from memgang.doors.dashboard.sheets.charts import STATE_COLOURS, STATES, chart_of
-from memgang.doors.dashboard.texts import line, span
+from memgang.doors.dashboard.texts import line, plain, span
 from memgang.doors.dashboard.view import View
 from memgang.flock.descent import Step, critical_path
 from memgang.flock.fold import Fold
 from memgang.flock.spans import Span, spans
 
-ROWS = 60  # agents that fit
+ROWS = 100  # agents that fit
 BARS = 5_000  # spans a browser draws without stutter; above, the shortest are left out, and that is said
 IDLE_MS = 250  # a time in which nobody does anything for longer is squeezed to this
 
@@ -88,11 +88,10 @@ def _chart(shown: list[Span], fold: Fold, squeeze: bool) -> None:
     layers = [bars]
     if not squeeze:
         phases = [{"phase": line(name, 40), "from": max(0, began) / 1000} for name, began, _ in fold.phases]
-        marks = chart_of(phases).encode(x="from:Q")
-        layers += [marks.mark_rule(strokeDash=[3, 3], color="#93a1c2"),
-                   marks.mark_text(align="left", dx=4, color="#93a1c2").encode(text="phase:N", y=alt.value(-7))]
-    st.altair_chart(alt.layer(*layers).properties(height=max(160, 16 * rows)).interactive(bind_y=False), key="stream")
-    st.caption("Drag to move, scroll to zoom, double-click for the whole.")
+        layers.append(chart_of(phases).mark_rule(strokeDash=[3, 3], color="#93a1c2").encode(x="from:Q", tooltip=["phase:N"]))
+    st.altair_chart(alt.layer(*layers).properties(height=max(160, 13 * rows)).interactive(bind_y=False), key="stream")
+    began = " · ".join(f"{plain(name, 40)} from {max(0, at) / 1000:.1f} s" for name, at, _ in fold.phases)
+    st.caption(f"Phases, dashed: {began}. Drag to move, scroll to zoom, double-click for the whole.")
 
 
 def _path(view: View, fold: Fold) -> None:
