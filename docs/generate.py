@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import mcp_page
 import metrics_page
 from memgang import errors, settings
 from memgang.doors.cli import app
+from memgang.doors.proxy import describing
 from memgang.store import scripts
 
 DOCS = Path(__file__).parent
@@ -192,6 +194,7 @@ def promises_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page, "settings.md": settings_page, "errors.md": errors_page, "scripts.md": scripts_page,
+    "openapi.json": lambda: json.dumps(describing.description(), indent=1),
     "promises.md": promises_page, "eviction.md": eviction_page.page, "mcp.md": mcp_page.page,
     "metrics.md": metrics_page.page, "grafana.json": grafana_page.page} | benchmarks_page.pages()
 

@@ -72,13 +72,19 @@ memgang mcp --http --token-file token
 ```
 
 {token}
+
+Agents may have tokens of their own instead: `memgang token create planner` prints one, and from the first on everybody needs one, over HTTP
+(`--require-token` wants one before that). Who shows it is that agent, whatever its client says of itself; its session is nobody else's; and
+`memgang token revoke` ends it within a quarter of a second. Tokens of a tenant (`--scope`) are for the proxy and refused here with 403:
+references and names belong to the whole space. Tenants who share nothing have a space each, and no token is good for two. The sixth wrong
+token a minute from an address is told to wait.
 """
 
 CLIENTS = """## Who is who
 
 Each client acts under the name of its program and, where it has one, its process or session (`claude-code-4711`), or under the name
-given with `--agent`. That name stands in the log, with claims, and beside what it has put. It is what the client says of itself: all
-who may reach the server share its rights, and spaces are apart by name, not by walls.
+given with `--agent`: what it says of itself. Over HTTP the agent of a token comes before both. That name stands in the log, with claims,
+and beside what it has put. All who may reach the server share its rights.
 
 ## What comes back
 

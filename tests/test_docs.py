@@ -68,7 +68,8 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "Conflict": ("a", 1, 2, "mg:x"), "ClaimLost": ("port/a", "running", "ana"), "LeaseLost": ("f", 1, 2), "Fenced": ("f", 1, 2),
     "StreamRestarted": ("call", 12), "WorkFailed": ("call", "transient", "x", "y"), "ReadError": ("file.pdf", "it is empty"),
     "ModelError": ("m", "transient", "429", "slow down"), "TooLarge": ("body", 2, 1),
-    "CallTooLarge": ("call", 2, 1), "BudgetExceeded": ("m", "run 1", 9, 1, 10, 5), "StoreFull": ("body", 2, 1),
+    "CallTooLarge": ("call", 2, 1), "BudgetExceeded": ("m", "run 1", 9, 1, 10, 5),
+    "AllowanceExceeded": ("planner", "tokens", 9, 1, 10, 0.0, 1.0), "StoreFull": ("body", 2, 1),
 }
 
 

@@ -14,7 +14,8 @@ MemGangError
 ├── WorkFailed           the work of a call failed, here or in the process we followed
 ├── ReadError            a source cannot be read; carries the source and the reason
 ├── ModelError           a language model did not answer
-│   └── BudgetExceeded   the call could cost more than is left to spend
+│   ├── BudgetExceeded   the call could cost more than is left to spend
+│   └── AllowanceExceeded   an agent asks a door for more than its token allows
 ├── TooLarge             a body is over the limit
 │   └── CallTooLarge     one call needs more tokens than a whole minute may hold
 ├── StoreFull            the space or the server has no room left
@@ -225,6 +226,32 @@ class BudgetExceeded(ModelError):
     def __str__(self) -> str:
         return (f"model {self.model} was not asked: the budget of {self.scope} is {_usd(self.limit)}, {_usd(self.spent)} is spent, "
                 f"{_usd(self.reserved)} reserved for calls under way, and this call could cost {_usd(self.needed)}")
+
+
+class AllowanceExceeded(ModelError):
+    """An agent asked a door for more than its token allows; nothing was done. Its own (``kind`` is ``caller``): never shared.
+
+    ``what`` is requests, places (requests at once), tokens or money (micro-dollars), of which ``spent`` and ``reserved`` are gone
+    and ``limit`` is allowed. ``retry_after_s`` is when to ask again; 0: it does not get better by itself.
+    """
+
+    def __init__(
+        self, agent: str, what: str, spent: int, reserved: int, limit: int, window_s: float = 0.0, retry_after_s: float = 0.0
+    ) -> None:
+        code = "rate_limit_exceeded" if retry_after_s else "insufficient_quota"
+        super().__init__(agent, "caller", code, "its token allows no more", retry_after_s)
+        self.args = (agent, what, spent, reserved, limit, window_s, retry_after_s)
+        self.agent, self.what, self.spent, self.reserved, self.limit, self.window_s = agent, what, spent, reserved, limit, window_s
+        self.hint = (f"wait {retry_after_s:.1f} s" if retry_after_s else "what is in memory is free; `memgang token limit` allows more")
+
+    def __str__(self) -> str:
+        match self.what:
+            case "requests":
+                return f"agent {self.agent} may make {self.limit:,} requests in {self.window_s:g} s and has made {self.spent:,}"
+            case "places":
+                return f"agent {self.agent} may make {self.limit:,} requests at once and {self.spent:,} are under way"
+        spent, reserved, limit = ((_usd(n) if self.what == "money" else f"{n:,} tokens") for n in (self.spent, self.reserved, self.limit))
+        return f"agent {self.agent} may spend {limit}, has spent {spent}, and calls under way may spend {reserved}"
 
 
 def _usd(micro: int) -> str:

@@ -70,6 +70,7 @@ def ask(url: str, **headers: str) -> httpx.Response:
         return http.post(url, json=HELLO, headers=HEADERS | {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+@pytest.mark.catalogue("D8", "D11")
 async def test_only_who_shows_the_token_is_served(running: Running) -> None:
     """The SDK's client with the token works; without one, with a wrong one or another scheme it is 401 before any work, then 429."""
     async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
@@ -86,6 +87,7 @@ async def test_only_who_shows_the_token_is_served(running: Running) -> None:
     assert TOKEN not in said and "Traceback" not in said
 
 
+@pytest.mark.catalogue("D7")
 @pytest.mark.parametrize(("headers", "status"), [
     ({"Host": "evil.example"}, 421), ({"Host": "evil.example:{port}"}, 421), ({"Host": "127.0.0.1"}, 421), ({"Host": "localhost:1"}, 421),
     ({"Host": "127.0.0.1:{port}.evil.example"}, 421), ({"Origin": "http://evil.example"}, 403), ({"Origin": "null"}, 403),

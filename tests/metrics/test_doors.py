@@ -75,6 +75,18 @@ async def test_only_who_may_come_in_is_given_the_page(space: Space) -> None:
         await until(refused)
 
 
+@pytest.mark.catalogue("D11")
+async def test_who_guesses_tokens_is_told_to_wait_and_who_has_one_is_not(space: Space) -> None:
+    """The sixth wrong one a minute is 429, with the time to wait; a scraper behind the same address gets its page."""
+    _, text = await tokens.create(space.store, "prometheus")
+    async with exporting(space, require_token=True) as client:
+        wrong = [await client.get("/metrics", headers={"authorization": "Bearer mgt_wrong"}) for _ in range(6)]
+        right = await client.get("/metrics", headers={"authorization": f"Bearer {text}"})
+
+    assert [reply.status_code for reply in wrong] == [401] * 5 + [429] and right.status_code == 200
+    assert 0 < int(wrong[5].headers["retry-after"]) <= 60
+
+
 async def test_beyond_this_machine_a_token_is_always_needed(space: Space) -> None:
     """An exporter for 0.0.0.0 asks for one though nobody said so."""
     app = await exporter_of(space, Place(host="0.0.0.0", port=0))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from memgang.doors.guarding import Patience, guarded
 from memgang.doors.proxy.serving import Place, proxy_of
 from memgang.doors.proxy.upstream import Upstreams, read_upstreams
 from memgang.space import Space
@@ -55,13 +56,15 @@ def proxied(upstream: tuple[Upstream, str], opened: Callable[..., Any]) -> Calla
 
     @contextlib.asynccontextmanager
     async def build(
-        named: tuple[str, ...] = (), keys: str = "", settings: dict[str, Any] | None = None, **place: Any,
+        named: tuple[str, ...] = (), keys: str = "", settings: dict[str, Any] | None = None, patience: Patience | None = None, **place: Any,
     ) -> AsyncIterator[Set]:
         async with opened(**(settings or {})) as space, contextlib.AsyncExitStack() as ending:
             upstreams = Upstreams(read_upstreams([*named, *([] if named else [upstream[1]])], keys, KEY), 20)
             ending.push_async_callback(upstreams.aclose)
             app = await proxy_of(space, upstreams, Place(host="127.0.0.1", port=0, **place))
-            async with served(app) as url, openai.AsyncOpenAI(base_url=url, api_key="unused", max_retries=0, timeout=30) as client:
+            ending.push_async_callback(app.aclose)
+            url = await ending.enter_async_context(served(app, guarded(patience or Patience()), 1 if patience else 5))
+            async with openai.AsyncOpenAI(base_url=url, api_key="unused", max_retries=0, timeout=30) as client:
                 yield Set(upstream[0], url, space, client)
 
     return build

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from memgang.doors import guessing
+from memgang.doors.guessing import Guesses
 from memgang.errors import ConfigError
 from memgang.store import tokens
 from tests.proxy.conftest import Set, openai
@@ -59,8 +64,11 @@ async def test_without_tokens_this_machine_is_let_in_unless_told_otherwise(proxi
 
 @pytest.mark.catalogue("D8")
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_wrong_missing_or_revoked_token_ends_before_any_work(proxied: Callable[..., Any], path: str) -> None:
+async def test_a_wrong_missing_or_revoked_token_ends_before_any_work(
+    proxied: Callable[..., Any], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """401 in the form clients know; the provider is not asked and nothing is written."""
+    monkeypatch.setattr(guessing, "WRONG_A_MINUTE", 100)
     async with proxied() as proxy:
         _, good = await tokens.create(proxy.space.store, "planner")
         old, revoked = await tokens.create(proxy.space.store, "planner")
@@ -75,6 +83,54 @@ async def test_a_wrong_missing_or_revoked_token_ends_before_any_work(proxied: Ca
         assert (await ask(proxy, path, "POST", authorization=f"bearer {good}")).status_code == 200
         with pytest.raises(openai.AuthenticationError):
             await proxy.other("mgt_no").models.list()
+
+
+@pytest.mark.catalogue("D11")
+async def test_who_guesses_tokens_is_told_to_wait_and_who_has_one_is_not(proxied: Callable[..., Any]) -> None:
+    """Five wrong ones a minute from an address are told so, further ones are 429; the right one is let in all the same."""
+    async with proxied() as proxy:
+        _, good = await tokens.create(proxy.space.store, "planner")
+        await asyncio.sleep(tokens.FRESH_S)
+        wrong = [await ask(proxy, "/models", "GET", authorization=f"Bearer {good[:-2]}{i:02}") for i in range(7)]
+        right = await ask(proxy, "/models", "GET", authorization=f"Bearer {good}")
+
+    assert [r.status_code for r in wrong] == [401] * 5 + [429] * 2 and right.status_code == 200
+    assert 0 < int(wrong[5].headers["retry-after"]) <= 60 and wrong[5].json()["error"]["code"] == "rate_limit_exceeded"
+
+
+@pytest.mark.catalogue("D11")
+def test_guesses_are_counted_by_address_and_forgotten_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One address does not speak for another, the count begins anew with time, and its memory is bounded."""
+    now = 1000.0
+    monkeypatch.setattr(guessing.time, "monotonic", lambda: now)
+    guesses = Guesses()
+    assert [bool(guesses.wrong("a")) for _ in range(6)] == [False] * 5 + [True] and not guesses.wrong("b")
+    now += 61
+    assert not guesses.wrong("a")
+    for number in range(guessing.ADDRESSES_MAX + 5):
+        guesses.wrong(str(number))
+    assert len(guesses._wrong) == guessing.ADDRESSES_MAX
+
+
+@pytest.mark.catalogue("D11")
+@pytest.mark.parametrize("wrong", ["mgt_000000000000_" + "A" * 43, "", "first", "last"])
+async def test_a_token_is_hashed_random_and_compared_whole(
+    proxied: Callable[..., Any], wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every token of the right form is compared by one comparison of 32 bytes that takes its time, found or not."""
+    compared: list[tuple[bytes, bytes]] = []
+    same = hmac.compare_digest
+    async with proxied() as proxy:
+        token, good = await tokens.create(proxy.space.store, "planner")
+        secret = good[17:]
+        assert len(base64.urlsafe_b64decode(secret + "=")) * 8 == 256 and token.hash == hashlib.sha256(good.encode()).digest()
+        shown = {"first": good[:17] + ("B" if secret[0] == "A" else "A") + secret[1:],
+                 "last": good[:-1] + ("B" if secret[-1] == "A" else "A")}.get(wrong, wrong or good)
+        monkeypatch.setattr(tokens.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or same(a, b))
+        known = tokens.Tokens(proxy.space.store)
+
+        assert (await known.owner(shown) is not None) is (shown == good)
+    assert [(len(a), len(b)) for a, b in compared] == [(32, 32)]
 
 
 @pytest.mark.catalogue("D2")

@@ -48,26 +48,44 @@ def address(line: str) -> str:
     return line.split()[3].rstrip(",")
 
 
-@pytest.mark.slow
-async def test_a_hundred_at_once_from_four_processes_are_one_call(upstream: tuple[Upstream, str], space_name: str) -> None:
-    """Plain and streamed mixed, over two proxies: the provider is asked once, and all answers are the same."""
-    app, url = upstream
-    app.gate = asyncio.Event()
-    async with contextlib.AsyncExitStack() as all_:
-        urls = [address((await all_.enter_async_context(proxy(url, space_name)))[1]) for _ in range(2)]
-        askers = [(await all_.enter_async_context(started("tests.proxy.asker", "25", *urls)))[0] for _ in range(4)]
-        for asker in askers:
-            asker.stdin.write(b"go\n")
-        while not app.calls:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(1)  # time for the others to come; what is asserted holds whenever they do
-        app.gate.set()
-        answers = [json.loads(line) for asker in askers for line in [await asker.stdout.readline() for _ in range(25)]]
+CALLS = [["call_{n}a", "add", '{"a": 1, "b": 2}'], ["call_{n}b", "sub", "{}"]]
+KINDS: dict[str, list[Any]] = {
+    "chat": [[TEXT, []], 18, "chatcmpl-{n}"], "tools": [["", CALLS], 18, "chatcmpl-{n}"], "responses": [[TEXT, []], 18, "resp_{n}"],
+    "responses-tools": [[TEXT, [["call_{n}", "add", '{"a": 1}']]], 18, "resp_{n}"]}
 
-    assert len(answers) == 100 and len(app.calls) == 1
-    assert {tuple(answer[1:]) for answer in answers} == {(TEXT, 18, "chatcmpl-1")}
-    hows = collections.Counter(answer[0] for answer in answers)
-    assert hows["miss"] == 1 and set(hows) <= {"miss", "joined", "hit"}
+
+@pytest.mark.slow
+async def test_a_hundred_at_once_from_four_processes_are_one_call(
+    upstream: tuple[Upstream, str], space_name: str, opened: Callable[..., Any]
+) -> None:
+    """Sync and async, plain and streamed, over two proxies: one call for each kind, all answers the same, and the bill is the ledger."""
+    app, url = upstream
+    async with contextlib.AsyncExitStack() as all_:
+        async def at_once(*those: Any) -> list[Any]:  # most of what they take is to be started
+            return await asyncio.gather(*(all_.enter_async_context(one) for one in those))
+
+        urls = [address(line) for _, line in await at_once(proxy(url, space_name), proxy(url, space_name))]
+        hows = ("threads", "loop") * 2
+        askers = [asker for asker, _ in await at_once(*(started("tests.proxy.asker", how, "25", *urls) for how in hows))]
+        for number, (kind, says) in enumerate(KINDS.items(), 1):
+            app.gate = asyncio.Event()
+            for asker in askers:
+                asker.stdin.write(kind.encode() + b"\n")
+            while len(app.calls) < number:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)  # time for the others to come; what is asserted holds whenever they do
+            app.gate.set()
+            answers = [json.loads(line) for asker in askers for line in [await asker.stdout.readline() for _ in range(25)]]
+
+            assert len(answers) == 100 and len(app.calls) == number
+            expected = json.loads(json.dumps(says).replace("{n}", str(number)))
+            assert all(answer[1:] == expected for answer in answers), kind
+            came = collections.Counter(answer[0] for answer in answers)
+            assert came["miss"] == 1 and set(came) <= {"miss", "joined", "hit"}
+    async with opened() as space:
+        spent = [e.own for e in [e async for e in space.events()] if e.own.llm_calls]
+
+    assert len(spent) == 4 and {(used.tokens, used.tokens_cached) for used in spent} == {(18, 4)}
 
 
 async def test_a_proxy_that_is_killed_is_replaced_by_one_that_waits(upstream: tuple[Upstream, str], space_name: str) -> None:
@@ -109,7 +127,7 @@ async def test_told_to_end_it_finishes_what_is_paid_for(
             try:
                 async with httpx.AsyncClient() as http:
                     await http.get(address(line) + "/models")
-            except httpx.ConnectError:
+            except httpx.TransportError:  # refused, or taken in the last moment and closed
                 break
             await asyncio.sleep(0.02)
         app.gate.set()

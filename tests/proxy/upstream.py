@@ -107,6 +107,16 @@ class Upstream:
         await send({"type": "http.response.body", "body": b""})
 
 
+class Strict(Upstream):
+    """A provider that refuses what it does not understand, as real ones do."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            await self.whole(send, 400, {"error": {"message": f"no: {error!r}"[:200], "type": "invalid_request_error", "code": None}})
+
+
 def chat(body: dict[str, Any], number: int) -> list[tuple[str, dict[str, Any]]]:
     """The events of a chat completion, with reasoning, and tool calls where there are tools."""
     top = {"id": f"chatcmpl-{number}", "object": "chat.completion.chunk", "created": 1700000000 + number, "model": body["model"],
@@ -172,14 +182,16 @@ def responses(body: dict[str, Any], number: int) -> list[tuple[str, dict[str, An
 
 
 @contextlib.asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
+async def served(app: Any, http: Any = "auto", keep_alive_s: int = 5) -> AsyncIterator[str]:
     """An application on a port of its own; its address."""
     import uvicorn
 
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(
+        app, http=http, lifespan="off", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1,
+        timeout_keep_alive=keep_alive_s))
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"

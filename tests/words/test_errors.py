@@ -28,6 +28,7 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "ReadError": ("a.pdf", "no such file"),
     "ModelError": ("gpt-5-mini", "transient", "429", "slow down", 2.5),
     "BudgetExceeded": ("gpt-5-mini", "run 7", 900_000, 50_000, 1_000_000, 60_000),
+    "AllowanceExceeded": ("planner", "money", 900_000, 50_000, 1_000_000, 0.0, 1.0),
     "TooLarge": ("the body", 2_000, 1_000),
     "CallTooLarge": ("this call", 12_000, 10_000),
     "StoreFull": ("the body", 2_000, 1_000),
@@ -72,7 +73,7 @@ def test_an_error_is_rebuilt_from_its_args(name: str) -> None:
     assert all(isinstance(item, str | int | float) for item in error.args)
     assert all(
         str(item) in str(error) or f"{item:,}" in str(error) or item in (2.5, "transient")
-        or name in ("WorkFailed", "BudgetExceeded")  # the last speaks of dollars
+        or name in ("WorkFailed", "BudgetExceeded", "AllowanceExceeded")  # the last two speak of dollars
         for item in error.args
         if not isinstance(item, str)
     )

@@ -20,6 +20,8 @@ def mcp(
     port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP: the port; 0 takes a free one and says which.")] = PORT,
     token_file: Annotated[Path | None, typer.Option(
         help="HTTP: a file with the token that every request must show; needed for any address but loopback.")] = None,
+    require_token: Annotated[bool, typer.Option(
+        "--require-token", help="HTTP: want a token from everybody, here too: that of the file, or an agent's (`memgang token`).")] = False,
     served_as: Annotated[list[str] | None, typer.Option(help="HTTP: a name clients reach it by, beside loopback.")] = None,
     origin: Annotated[list[str] | None, typer.Option(help="HTTP: a web page that may ask, as in https://app.example.")] = None,
     root: Annotated[list[Path] | None, typer.Option(help="A folder whose files agents may read; none without it.")] = None,
@@ -34,8 +36,8 @@ def mcp(
     space: SpaceName = None, agent: AgentName = None,
 ) -> None:
     """Serve the space to MCP clients (Claude Code, Cursor, VS Code ...): see docs/mcp.md. Needs memgang[mcp]."""
-    if not http and (host != HOST or port != PORT or token_file or served_as or origin):
-        raise ConfigError("--host, --port, --token-file, --served-as and --origin are for --http")
+    if not http and (host != HOST or port != PORT or token_file or require_token or served_as or origin):
+        raise ConfigError("--host, --port, --token-file, --require-token, --served-as and --origin are for --http")
     try:
         from memgang.doors.mcp import serving
     except ModuleNotFoundError as error:
@@ -47,5 +49,5 @@ def mcp(
         token = ""
         if token_file is not None and not (token := token_file.expanduser().read_text("utf-8", "replace").strip()):
             raise ConfigError(f"{token_file} is empty: it should hold the token")
-        web = serving.Web(host=host, port=port, names=served_as or (), origins=origin or (), token=token)
+        web = serving.Web(host=host, port=port, names=served_as or (), origins=origin or (), token=token, require_token=require_token)
     asyncio.run(serving.serve(space, options, web))

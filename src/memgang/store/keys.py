@@ -161,6 +161,10 @@ class Keys:
         """What the gangs of one purse have spent and reserved."""
         return self.at(0, f"d:{self.name_hash(name)}")
 
+    def allowance(self, whose: str) -> str:
+        """What an agent of a door has spent. What else is counted of it begins with this."""
+        return self.at(0, f"e:{self.name_hash(whose)}")
+
     def gate(self, digested: str) -> str:
         """Whether a prompt with this beginning is with the provider; also the name of its channel."""
         return self.at(0, f"y:{digested}")

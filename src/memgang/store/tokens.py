@@ -1,7 +1,7 @@
 """Tokens: who may come in by a door that asks for one. The server keeps their hashes, never the tokens.
 
     mgt_<id>_<secret>       the id finds the record, 256 random bits behind it are the secret
-    {space}:acl             id -> hash of the whole token, agent, scope, when it was made and revoked
+    {space}:acl             id -> hash of the whole token, agent, scope, what it allows, when it was made and revoked
 
 A revoked token stays in the list: were it removed, revoking the last one would open a door that asks nobody.
 """
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import msgspec
 
 from memgang.errors import CodecError, MemGangError, UnknownReference
+from memgang.store.allowances import Allowance
 from memgang.store.keys import Keys, check_label
 from memgang.store.replies import carried, pairs
 from memgang.store.store import Store
@@ -28,10 +29,14 @@ AGAIN_S = 0.02  # and how soon an unknown token has it read again
 SIGN = "mgt_"  # what every token begins with
 _FORM = re.compile(r"mgt_([0-9a-f]{12})_[A-Za-z0-9_-]{43}\Z")
 _NOBODY = b"\0" * 32
+UNLIMITED = Allowance()
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What is known of one token. ``scope`` parts tenants: answers are shared within one. Times are ms, 0: not yet."""
+    """What is known of one token. ``scope`` parts tenants: answers are shared within one. Times are ms, 0: not yet.
+
+    ``allows`` limits what its agent, with all its tokens, asks and spends.
+    """
 
     id: str
     hash: bytes
@@ -39,6 +44,7 @@ class Token(msgspec.Struct, frozen=True):
     scope: str = ""
     created: int = 0
     revoked: int = 0
+    allows: Allowance = UNLIMITED
 
 
 def _hash(text: str) -> bytes:
@@ -46,7 +52,7 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-async def create(store: Store, agent: str, scope: str = "") -> tuple[Token, str]:
+async def create(store: Store, agent: str, scope: str = "", allows: Allowance = UNLIMITED) -> tuple[Token, str]:
     """A new token for an agent, and its text, which is told once and kept nowhere.
 
     Raises:
@@ -57,9 +63,20 @@ async def create(store: Store, agent: str, scope: str = "") -> tuple[Token, str]
         check_label("scope", scope)
     ident = secrets.token_hex(6)
     text = f"{SIGN}{ident}_{secrets.token_urlsafe(32)}"
-    token = Token(ident, _hash(text), agent, scope, store.log.server_ms())
+    token = Token(ident, _hash(text), agent, scope, store.log.server_ms(), allows=allows)
     await _write(store, token)
     return token, text
+
+
+async def limit(store: Store, ident: str, allows: Allowance) -> Token:
+    """From now on a token allows this, instead of what it allowed; what its agent has spent stays spent.
+
+    Raises:
+        UnknownReference: there is none with this id.
+    """
+    token = msgspec.structs.replace(await _found(store, ident), allows=allows)
+    await _write(store, token)
+    return token
 
 
 async def revoke(store: Store, ident: str) -> Token:
@@ -68,9 +85,7 @@ async def revoke(store: Store, ident: str) -> Token:
     Raises:
         UnknownReference: there is none with this id.
     """
-    token = (await read(store)).get(ident)
-    if token is None:
-        raise UnknownReference(ident, "no token has this id; `memgang token list` shows them")
+    token = await _found(store, ident)
     if not token.revoked:
         token = msgspec.structs.replace(token, revoked=store.log.server_ms())
         await _write(store, token)
@@ -89,6 +104,12 @@ async def read(store: Store) -> dict[str, Token]:
     except msgspec.MsgspecError as error:
         raise CodecError(f"the tokens of space {store.keys.space} are damaged: {error}") from error
     return {token.id: token for token in sorted(all_, key=lambda token: token.created)}
+
+
+async def _found(store: Store, ident: str) -> Token:
+    if (token := (await read(store)).get(ident)) is None:
+        raise UnknownReference(ident, "no token has this id; `memgang token list` shows them")
+    return token
 
 
 async def _write(store: Store, token: Token) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import traceback
+from contextlib import AbstractContextManager
 from typing import Any
 
 from mcp.server import MCPServer
@@ -16,6 +17,7 @@ from mcp.types import CallToolResult, InputRequiredResult, Tool, ToolAnnotations
 from pydantic import ValidationError
 
 import memgang
+from memgang.doors.mcp.guard import AGENT
 from memgang.errors import MemGangError
 from memgang.space import Space
 
@@ -50,6 +52,10 @@ class Door(MCPServer[Any]):
         self.add_tool(function, name=name, title=title, description=inspect.getdoc(function), annotations=ToolAnnotations(
             title=title, read_only_hint=reads, destructive_hint=destroys, idempotent_hint=repeats, open_world_hint=world))
 
+    def acting(self, context: Context[Any, Any] | None) -> AbstractContextManager[Any]:
+        """Within the block, what is done is done by who asks: whose token it is, else the one name of all, else its program."""
+        return self.space.acting_as(agent=_shown(context) or self._agent or _agent_of(context))
+
     async def list_tools(self) -> list[Tool]:
         """All tools. Their schemas say that there are no arguments beside those they list."""
         tools = await super().list_tools()
@@ -72,7 +78,7 @@ class Door(MCPServer[Any]):
             shown = ", ".join(repr(argument[:40]) for argument in unknown[:_ARGUMENTS_SHOWN])
             raise ToolError(f"{name} does not take {shown}; it takes {', '.join(takes) or 'nothing'}")
         try:
-            with self.space.acting_as(agent=self._agent or _agent_of(context)):
+            with self.acting(context):
                 return await super().call_tool(name, arguments, context)
         except ToolError as error:
             match error.__cause__:
@@ -95,6 +101,12 @@ def _where(error: BaseException) -> str:
 def _said(error: MemGangError) -> str:
     """The error with its next step, which here is a tool and not a command."""
     return error.explain().replace("`memgang ls`", "memgang_list").replace("`memgang names`", "memgang_names")
+
+
+def _shown(context: Context[Any, Any] | None) -> str:
+    """The agent whose token the request has shown; '' without one. Nothing else in a request changes it."""
+    asked = context.request_context.request if context is not None else None
+    return str(asked.scope.get(AGENT, "")) if asked is not None else ""
 
 
 def _agent_of(context: Context[Any, Any] | None) -> str | None:

@@ -82,12 +82,13 @@ class OpenDoor(Door):
         """
         text = str(uri)
         try:
-            whole = await self.space.resolve(_name_of(text) if text.startswith(NAMES) else text)
-            record = await self.space.describe(whole)
-            if record.size > RESOURCE_BYTES_MAX:
-                raise ResourceError(f"{whole} has {record.size:,} bytes, a resource at most {RESOURCE_BYTES_MAX:,}: read a part of it "
-                                    "with memgang_peek")
-            told = shown(await self.space.get(whole), record.media_type)
+            with self.acting(context):
+                whole = await self.space.resolve(_name_of(text) if text.startswith(NAMES) else text)
+                record = await self.space.describe(whole)
+                if record.size > RESOURCE_BYTES_MAX:
+                    raise ResourceError(f"{whole} has {record.size:,} bytes, a resource at most {RESOURCE_BYTES_MAX:,}: read a part of it "
+                                        "with memgang_peek")
+                told = shown(await self.space.get(whole), record.media_type)
         except UnknownReference as error:
             raise ResourceNotFoundError(error.explain()) from None
         except MemGangError as error:

@@ -14,6 +14,7 @@ import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 
 import memgang
+from memgang.doors.guarding import Patience, guarded
 from memgang.doors.mcp.graph import GraphTools
 from memgang.doors.mcp.guard import Guard
 from memgang.doors.mcp.memory import Memory
@@ -27,6 +28,7 @@ from memgang.errors import ConfigError
 from memgang.files import Roots
 from memgang.reads import Manners, Reads
 from memgang.space import Space
+from memgang.store.tokens import Tokens
 
 PATH = "/mcp"
 TOKEN_CHARACTERS_MIN = 32
@@ -71,7 +73,8 @@ class Web:
     """Where it is served over HTTP.
 
     ``names`` are the names (host, or host:port) by which clients reach it beside loopback, ``origins`` the web pages that may
-    ask. ``token``, if there is one, must be shown by every request; without one only loopback is served.
+    ask. ``token``, if there is one, may be shown by everybody, beside those of agents (``memgang token``), by which each is known.
+    Without either, only loopback is served, and that with nothing to show; ``require_token`` wants one there too.
 
     Raises:
         ConfigError: other addresses than loopback without a token, or a token that can be guessed.
@@ -82,13 +85,15 @@ class Web:
     names: Sequence[str] = ()
     origins: Sequence[str] = ()
     token: str = field(default="", repr=False)
+    require_token: bool = False
 
     def __post_init__(self) -> None:
         if self.token and len(self.token) < TOKEN_CHARACTERS_MIN:
             raise ConfigError(f"the token has {len(self.token)} characters and must have {TOKEN_CHARACTERS_MIN}: "
                               "make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`")
-        if not self.token and not _is_loopback(self.host):
-            raise ConfigError(f"{self.host} can be reached by others: serve it with a token (--token-file), or on 127.0.0.1")
+        if not self.token and not self.require_token and not _is_loopback(self.host):
+            raise ConfigError(f"{self.host} can be reached by others: serve it with a token (--token-file, or --require-token "
+                              "for those of `memgang token`), or on 127.0.0.1")
 
 
 def door_of(space: Space, engine: Engine, options: Options, reads: Reads | None = None) -> OpenDoor:
@@ -132,9 +137,11 @@ async def _serve_web(door: OpenDoor, web: Web) -> None:
             enable_dns_rebinding_protection=True, allowed_hosts=hosts,
             allowed_origins=[f"http://{name}:{port}" for name in names] + list(web.origins))
         app = door.streamable_http_app(streamable_http_path=PATH, transport_security=security, host=web.host)
+        tokens = Tokens(door.space.store)
+        await tokens.refresh()
         config = uvicorn.Config(
-            Guard(app, web.token, hosts), log_level="error", access_log=False, server_header=False,
-            limit_concurrency=CONNECTIONS_MAX, h11_max_incomplete_event_size=HEADER_BYTES_MAX, http="h11", ws="none",
+            Guard(app, web.token, hosts, tokens, required=web.require_token), log_level="error", access_log=False, server_header=False,
+            limit_concurrency=CONNECTIONS_MAX, http=guarded(Patience(head_bytes=HEADER_BYTES_MAX)), ws="none",
             timeout_graceful_shutdown=CLOSING_S)
         print(f"memgang: MCP at http://{shown}:{port}{PATH}", file=sys.stderr, flush=True)
         await uvicorn.Server(config).serve(sockets=[listening])
@@ -147,6 +154,7 @@ def _listen(web: Web) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((web.host, web.port))
+        listening.listen(CONNECTIONS_MAX)  # the address is told before uvicorn listens, and whoever reads it may be quick
     except (OSError, OverflowError) as error:
         listening.close()
         raise ConfigError(f"cannot listen at {web.host}:{web.port}: {getattr(error, 'strerror', None) or error}") from None

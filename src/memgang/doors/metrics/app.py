@@ -43,16 +43,19 @@ class Exporter:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
+        more: dict[str, str] = {}
         try:
-            status, content_type, body = await self._reply(scope["method"], scope["path"], scope["headers"])
+            address = (scope.get("client") or ("",))[0]
+            status, content_type, body = await self._reply(scope["method"], scope["path"], scope["headers"], address)
         except Denied as denied:
-            status, content_type, body = denied.status, TEXT, f"{denied.message}\n".encode()
+            status, content_type, body, more = denied.status, TEXT, f"{denied.message}\n".encode(), denied.headers
         except MemGangError as failure:  # the tokens could never be read: nobody can be let in
             status, content_type, body = 503, TEXT, f"{failure.explain()}\n".encode()
         except Exception as failure:
             _log.error("a request failed with %s", type(failure).__name__)
             status, content_type, body = 500, TEXT, b"something went wrong here; the log of this server says what\n"
         told = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+        told += [(name.encode(), text.encode()) for name, text in more.items()]
         if status == 401:
             told.append((b"www-authenticate", b"Bearer"))
         if status == 405:
@@ -60,12 +63,12 @@ class Exporter:
         await send({"type": "http.response.start", "status": status, "headers": told})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    async def _reply(self, method: str, path: str, headers: Headers) -> tuple[int, str, bytes]:
+    async def _reply(self, method: str, path: str, headers: Headers, address: str) -> tuple[int, str, bytes]:
         if path == HEALTH:  # says one bit, so it needs no token: orchestrators have none
             self._entrance.look(headers)
             well = await self._scraper.well()
             return (200, TEXT, b"ok\n") if well else (503, TEXT, b"the server does not answer\n")
-        caller = await self._entrance.admit(headers)
+        caller = await self._entrance.admit(headers, address)
         if path != PATH:
             return 404, TEXT, b"there is /metrics, and /healthz\n"
         if method not in ("GET", "HEAD"):

@@ -5,5 +5,6 @@
     upstream.py    where it goes, with whose key, and what a refusal means
     reaching.py    the connections to it
     recalling.py   one request that is recalled         passing.py    one that is passed through untouched
+    paying.py      who pays for it                      describing.py  what is served at /openapi.json
     entering.py    who may come in                      app.py serving.py   the server
 """

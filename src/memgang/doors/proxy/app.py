@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from memgang.answers.answer import encoded
 from memgang.canonical import read_json
 from memgang.doors.metrics import app as exporter
-from memgang.doors.proxy import asking, references
+from memgang.doors.proxy import asking, describing, references
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller, Denied, Entrance, Headers, header
 from memgang.doors.proxy.failing import told
@@ -23,7 +23,7 @@ from memgang.doors.proxy.passing import Passage
 from memgang.doors.proxy.recalling import Recaller
 from memgang.doors.proxy.replies import Reply, error
 from memgang.doors.proxy.upstream import Upstream
-from memgang.errors import MemGangError
+from memgang.errors import AllowanceExceeded, MemGangError
 from memgang.metrics import Scraper
 from memgang.metrics.page import MISSING
 
@@ -37,6 +37,7 @@ READ_MAX, READ_BYTES_MAX = 256, 32 * 1024
 
 BODY_S = 30.0  # how long a request may take to arrive
 REFUSED_S = 5.0  # and how long one that is refused
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 REFUSED_TIMES = 4  # as much as may be sent, so much of a refused request is taken and thrown away
 
 _log = logging.getLogger("memgang.proxy")
@@ -52,8 +53,10 @@ class Proxy:
     def __init__(self, recaller: Recaller, entrance: Entrance, body_bytes_max: int, scraper: Scraper | None = None) -> None:
         """``scraper`` None: what makes the page of metrics is not installed."""
         self._recaller, self._entrance, self._body_bytes_max, self._scraper = recaller, entrance, body_bytes_max, scraper
+        self._allowances = recaller.payer.allowances
         self._upstreams = recaller.upstreams
-        self._passage = Passage(recaller.upstreams, recaller.refusals)
+        self._described = encoded(describing.description())
+        self._passage = Passage(recaller.upstreams, recaller.refusals, recaller.payer)
         self._read: OrderedDict[_Said, Asked] = OrderedDict()  # requests as they were read: most that hit were asked before
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -62,35 +65,47 @@ class Proxy:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
-        try:
-            reply = await self._reply(scope, receive)
-        except Gone:
-            return
-        except Denied as denied:
-            reply = error(denied.status, denied.code, denied.message)
-        except Exception as failure:
-            if not isinstance(failure, MemGangError | TimeoutError):
-                _log.error("a request failed with %s", type(failure).__name__)
-            reply = told(failure)
-        await _sent(reply, send)
+        async with contextlib.AsyncExitStack() as inside:  # until the last byte of the reply
+            try:
+                reply = await self._reply(scope, receive, inside)
+            except Gone:
+                return
+            except Denied as denied:
+                reply = error(denied.status, denied.code, denied.message, **denied.headers)
+            except Exception as failure:
+                if not isinstance(failure, MemGangError | TimeoutError):
+                    _log.error("a request failed with %s", type(failure).__name__)
+                reply = told(failure)
+            await _sent(reply, send)
 
-    async def _reply(self, scope: Message, receive: Receive) -> Reply:
+    async def aclose(self) -> None:
+        """Tell the server what has ended, when no request comes any more."""
+        await self._allowances.aclose()
+
+    async def _reply(self, scope: Message, receive: Receive, inside: contextlib.AsyncExitStack) -> Reply:
         headers: Headers = scope["headers"]
         try:
-            caller = await self._entrance.admit(headers)
+            caller = await self._entrance.admit(headers, (scope.get("client") or ("",))[0])
+            if scope["method"] not in METHODS:
+                raise Denied(405, "method_not_allowed", f"the methods are {', '.join(METHODS)}", allow=", ".join(METHODS))
             path = _path(scope)
-        except Denied:
+            if caller.allows.counts_requests:  # most are not counted, and a hit should pay nothing for those that are
+                await inside.enter_async_context(self._allowances.entered(caller.agent, caller.scope, caller.allows))
+        except (Denied, AllowanceExceeded):
             await self._let_out(receive)
             raise
-        if scope["path"] == exporter.PATH and scope["method"] in ("GET", "HEAD"):  # ours: behind /v1 it would be the upstream's
-            return await self._metrics(caller, headers)
+        if scope["method"] in ("GET", "HEAD"):  # ours: behind /v1 they would be the upstream's
+            if scope["path"] == describing.PATH:
+                return Reply(200, self._described)
+            if scope["path"] == exporter.PATH:
+                return await self._metrics(caller, headers)
         content = await self._content(headers, receive)
         query = scope.get("query_string", b"").decode("latin-1")
         method = scope["method"]
         if method != "POST" or not content or header(headers, b"content-encoding") not in ("", "identity"):
-            return await self._passage.reply(self._upstreams.default, method, path, query, headers, content)
+            return await self._passage.reply(caller, self._upstreams.default, method, path, query, headers, content)
         if path not in asking.PATHS and not header(headers, b"content-type").startswith("application/json"):
-            return await self._passage.reply(self._upstreams.default, method, path, query, headers, content)
+            return await self._passage.reply(caller, self._upstreams.default, method, path, query, headers, content)
         said = (content, path, caller.scope, header(headers, b"openai-beta"), header(headers, b"cache-control"))
         if (known := self._read.get(said)) is not None:
             self._read.move_to_end(said)
@@ -98,7 +113,7 @@ class Proxy:
         body = read_json(content)
         upstream = self._upstream(body)
         if path not in asking.PATHS or not isinstance(body, dict):
-            return await self._passage.reply(upstream, method, path, query, headers, _untouched(content, body, upstream))
+            return await self._passage.reply(caller, upstream, method, path, query, headers, _untouched(content, body, upstream), body)
         return await self._asked(caller, upstream, query, headers, said, body)
 
     async def _metrics(self, caller: Caller, headers: Headers) -> Reply:
@@ -129,7 +144,7 @@ class Proxy:
                     if len(self._read) > READ_MAX:
                         self._read.popitem(last=False)
                 return await self._recaller.reply(asked, caller)
-        return await self._passage.reply(upstream, "POST", path, query, headers, _untouched(content, body, upstream))
+        return await self._passage.reply(caller, upstream, "POST", path, query, headers, _untouched(content, body, upstream), body)
 
     def _upstream(self, body: Any) -> Upstream:
         model = body.get("model") if isinstance(body, dict) else None

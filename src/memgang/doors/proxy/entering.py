@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from memgang.doors.guessing import Guesses
 from memgang.errors import ConfigError
+from memgang.store.allowances import Allowance
 from memgang.store.keys import check_label
-from memgang.store.tokens import SIGN, Tokens
+from memgang.store.tokens import SIGN, UNLIMITED, Tokens
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -24,18 +26,19 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Denied(Exception):  # what is raised is the answer
     """The request ends here with this status."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.headers = status, code, message, headers
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``agent`` '' has no identity; ``scope`` is that of the token and of nothing else."""
+    """Who asks. ``agent`` '' has no identity; ``scope`` and what it ``allows`` are the token's and nothing else's."""
 
     agent: str
     run: str
     scope: str
+    allows: Allowance = UNLIMITED
 
 
 def header(headers: Headers, name: bytes) -> str:
@@ -51,6 +54,7 @@ class Entrance:
 
     def __init__(self, tokens: Tokens, hosts: Sequence[str], origins: Sequence[str], *, required: bool) -> None:
         self._tokens, self._required = tokens, required
+        self._guesses = Guesses()
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
@@ -67,27 +71,30 @@ class Entrance:
         if origin and origin not in self._origins and origin != f"http://{hosts[0]}":
             raise Denied(403, "origin_not_allowed", "pages of this Origin may not ask here; --allow-origin adds one")
 
-    async def admit(self, headers: Headers) -> Caller:
-        """The caller.
+    async def admit(self, headers: Headers, address: str = "") -> Caller:
+        """The caller. ``address`` is where wrong tokens are counted.
 
         Raises:
-            Denied: with 403, 401, or 400 where an agent or run is no label.
+            Denied: with 403, 401, 429 after too many wrong tokens, or 400 where an agent or run is no label.
         """
         self.look(headers)
-        agent, scope = "", ""
+        agent, scope, allows = "", "", UNLIMITED
         await self._tokens.refresh()
         scheme, _, text = header(headers, b"authorization").partition(" ")
         # Who shows a token is who it says, also where nobody needs one: the first may have been made a moment ago.
         if self._required or self._tokens.any or text.strip().startswith(SIGN):
             token = await self._tokens.owner(text.strip()) if scheme.lower() == "bearer" else None
             if token is None:
+                if wait_s := self._guesses.wrong(address):
+                    raise Denied(429, "rate_limit_exceeded", "too many requests without a right token came from this address",
+                                 **{"retry-after": str(wait_s)})
                 raise Denied(401, "invalid_api_key", "a token of this space is needed as the API key; `memgang token create` makes one")
-            agent, scope = token.agent, token.scope
+            agent, scope, allows = token.agent, token.scope, token.allows
         try:
             if not agent and (given := header(headers, b"x-memgang-agent")):
                 agent = check_label("x-memgang-agent", given)
             run = header(headers, b"x-memgang-run")
-            return Caller(agent, check_label("x-memgang-run", run) if run else "", scope)
+            return Caller(agent, check_label("x-memgang-run", run) if run else "", scope, allows)
         except ConfigError as error:
             raise Denied(400, "invalid_header", str(error)) from None
 

@@ -5,12 +5,14 @@ A refusal of the upstream goes on as it was said. Where another process heard it
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 from memgang.canonical import read_json
 from memgang.doors.proxy.replies import Reply, error, passed_on
 from memgang.doors.proxy.upstream import Refusal
 from memgang.errors import (
+    AllowanceExceeded,
     CodecError,
     ConfigError,
     MemGangError,
@@ -22,6 +24,7 @@ from memgang.errors import (
 )
 
 REMEMBERED = 1_000
+LATER_S = 3_600  # what does not get better by itself: somebody may allow more
 
 
 class Refusals:
@@ -39,10 +42,10 @@ class Refusals:
 
     def reply(self, key: str, failure: Exception, **headers: str) -> Reply:
         """The reply to who asked for this call."""
-        if isinstance(failure, WorkFailed | ModelError):
+        if isinstance(failure, WorkFailed | ModelError) and not isinstance(failure, AllowanceExceeded):
             if failure.code.isdigit():
                 return passed_on(self._refusal(key, failure), **headers)
-            status = 504 if failure.code == "timeout" else 502
+            status = {"timeout": 504, "model_not_priced": 403}.get(failure.code, 502)
             return error(status, failure.code, failure.explain(), **headers)
         return told(failure, **headers)
 
@@ -65,6 +68,8 @@ class Refusals:
 def told(failure: Exception, **headers: str) -> Reply:
     """An error of ours."""
     match failure:
+        case AllowanceExceeded():
+            return error(429, failure.code, failure.explain(), **headers, **_when(failure))
         case TimeoutError():
             return error(504, "timeout", "the answer did not come in time", **headers)
         case TooLarge():
@@ -78,3 +83,10 @@ def told(failure: Exception, **headers: str) -> Reply:
         case _:
             # Its text may hold anything; the class tells enough to look further.
             return error(500, "internal_error", f"the proxy failed with {type(failure).__name__}", **headers)
+
+
+def _when(failure: AllowanceExceeded) -> dict[str, str]:
+    """When to ask again. The official clients would ask twice more at once where nothing forbids it."""
+    if failure.retry_after_s:
+        return {"retry-after": str(math.ceil(failure.retry_after_s))}
+    return {"retry-after": str(LATER_S), "x-should-retry": "false"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from memgang.doors.proxy.asking import OURS
-from memgang.doors.proxy.entering import Headers, header
+from memgang.doors.proxy.asking import OURS, PATHS
+from memgang.doors.proxy.entering import Caller, Denied, Headers, header
 from memgang.doors.proxy.failing import Refusals
+from memgang.doors.proxy.paying import Payer, Tab, Tally
 from memgang.doors.proxy.replies import Reply, passed_on
 from memgang.doors.proxy.upstream import Upstream, Upstreams, refusal
 from memgang.errors import ModelError
@@ -21,36 +22,76 @@ if TYPE_CHECKING:
 _SENT = (b"accept", b"content-type", b"content-encoding", b"idempotency-key", b"if-none-match", b"openai-beta", b"range")
 _RETURNED = ("content-encoding", "content-length", "content-disposition", "content-range", "etag", "openai-processing-ms",
              "openai-version", "retry-after", "x-request-id", "location")
+FREE = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+COUNTED = (*PATHS, "/completions")  # their answers say what they cost
 
 
 class Passage:
     """All requests of one proxy that are passed through."""
 
-    def __init__(self, upstreams: Upstreams, refusals: Refusals) -> None:
-        self._upstreams, self._refusals = upstreams, refusals
+    def __init__(self, upstreams: Upstreams, refusals: Refusals, payer: Payer) -> None:
+        self._upstreams, self._refusals, self._payer = upstreams, refusals, payer
 
-    async def reply(self, upstream: Upstream, method: str, path: str, query: str, headers: Headers, body: bytes) -> Reply:
-        """The upstream's reply, whose body is handed on as it comes."""
+    async def reply(
+        self, caller: Caller, upstream: Upstream, method: str, path: str, query: str, headers: Headers, content: bytes, body: Any = None,
+    ) -> Reply:
+        """The upstream's reply, whose body is handed on as it comes. ``body`` is what the content says, where it is JSON.
+
+        Raises:
+            Denied: the caller's spending is counted, and that of this request cannot be.
+        """
+        model = _counted(caller, upstream, method, path, body)
         sent = {name.decode(): text for name in _SENT if (text := header(headers, name))}
         sent["accept-encoding"] = "identity"  # what is refused is read here
         told = {"x-memgang-cache": "bypass"}
         opened = contextlib.AsyncExitStack()
         try:
+            # Behind what is sent in the stack: the bill is known when the answer has been handed on.
+            tab = None if model is None else await opened.enter_async_context(
+                self._payer.spending(caller, model, body, answers=path != "/embeddings"))
             response = await opened.enter_async_context(
-                self._upstreams.send(upstream, method, path, body or None, sent, asked_for(query), raw=True))
+                self._upstreams.send(upstream, method, path, content or None, sent, asked_for(query), raw=True,
+                                     unsent=_nothing if tab is None else tab.nothing))
             if response.status >= 400:
+                if tab is not None:
+                    tab.nothing()
                 async with opened:
                     return passed_on(await refusal(upstream, response), **told)
-        except ModelError as failure:
-            return self._refusals.reply("", failure, **told)
+        except BaseException as failure:
+            await opened.aclose()
+            if isinstance(failure, ModelError):
+                return self._refusals.reply("", failure, **told)
+            raise
         returned = {name: text for name in _RETURNED if (text := response.headers.get(name, ""))}
-        return Reply(response.status, _handed_on(response, opened), response.headers.get("content-type", ""), returned | told)
+        return Reply(response.status, _handed_on(response, opened, tab), response.headers.get("content-type", ""), returned | told)
 
 
-async def _handed_on(response: Response, opened: contextlib.AsyncExitStack) -> AsyncGenerator[bytes, None]:
+async def _handed_on(response: Response, opened: contextlib.AsyncExitStack, tab: Tab | None) -> AsyncGenerator[bytes, None]:
+    tally = None if tab is None or not tab.open else Tally(response.headers.get("content-type", ""))
     async with opened:
-        async for block in response.content.iter_any():
-            yield block
+        try:
+            async for block in response.content.iter_any():
+                if tally is not None:
+                    tally.take(block)
+                yield block
+        finally:
+            if tab is not None and tally is not None:
+                tab.was(tally.end())
+
+
+def _counted(caller: Caller, upstream: Upstream, method: str, path: str, body: Any) -> str | None:
+    """The model whose use is to be paid for; None where nothing is."""
+    if not caller.allows.counts_spending or method in FREE:
+        return None
+    if (method == "POST" and path in COUNTED and isinstance(body, dict) and isinstance(model := body.get("model"), str)
+            and not body.get("background")):
+        return upstream.model(model)
+    raise Denied(403, "cannot_be_counted",
+                 f"what this request costs is not told by its answer; a token with a budget may use {', '.join(COUNTED)}")
+
+
+def _nothing() -> None:
+    """Nobody counts."""
 
 
 def asked_for(query: str) -> str:

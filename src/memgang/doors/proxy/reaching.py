@@ -23,6 +23,11 @@ HEADER_BYTES_MAX = 64 * 1024
 
 Response = aiohttp.ClientResponse
 
+# What means that nothing of the request has reached the server: there was no connection to it (none to be had, TLS refused, an
+# HTTP proxy in between that would not open one), or no address. One that broke later may have brought it there, and been billed.
+UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError,
+          aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
+
 
 class Connections:
     """Those to all servers of one proxy. Belongs to one event loop."""

@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import replace
 
-from memgang import llms, sse
+from memgang import sse
 from memgang.answers import Answer, chat, is_plain, taken
 from memgang.answers.answer import cut
 from memgang.doors.proxy.asking import Asked
 from memgang.doors.proxy.entering import Caller
 from memgang.doors.proxy.failing import Refusals
+from memgang.doors.proxy.paying import Payer, Tab, cost
 from memgang.doors.proxy.replies import STREAM, Reply, error_event
 from memgang.doors.proxy.upstream import Upstreams, refusal
 from memgang.errors import MemGangError, ModelError, StoreFull, TooLarge
-from memgang.model import Completion, Ref, Usage, current_work
+from memgang.model import Ref, Usage, current_work
 from memgang.recall import Formed, Recalled
-from memgang.settings import Price
 from memgang.space import Space
 from memgang.sse import Frames
 from memgang.streaming import RESTARTED, Stream
@@ -37,8 +37,8 @@ STAMP = b"at:"  # what is kept with an answer as its validator: when it was made
 class Recaller:
     """All recalled requests of one proxy."""
 
-    def __init__(self, space: Space, upstreams: Upstreams, prices: Mapping[str, Price], answer_s: float) -> None:
-        self.space, self.upstreams, self.prices, self.answer_s = space, upstreams, prices, answer_s
+    def __init__(self, space: Space, upstreams: Upstreams, payer: Payer, answer_s: float) -> None:
+        self.space, self.upstreams, self.payer, self.answer_s = space, upstreams, payer, answer_s
         self.refusals = Refusals()
         self.plains = Plains()
 
@@ -49,7 +49,7 @@ class Recaller:
             if asked.samples and caller.agent:  # without an identity there is nobody whose asks could be counted
                 asked = replace(asked, call=self.space.sampled(asked.call, "occurrence"), formed=None)
             formed = asked.formed or self.space.form(asked.call)
-            exchange = _Exchange(self, asked, formed)
+            exchange = _Exchange(self, asked, formed, caller)
             try:
                 if not asked.streaming and (kept := exchange.at_hand()) is not None:
                     return exchange.whole(kept)  # the usual case waits for nothing
@@ -82,8 +82,8 @@ class Plains:
 class _Exchange:
     """One request and what comes of it."""
 
-    def __init__(self, recaller: Recaller, asked: Asked, formed: Formed) -> None:
-        self._recaller, self._asked, self._formed = recaller, asked, formed
+    def __init__(self, recaller: Recaller, asked: Asked, formed: Formed, caller: Caller) -> None:
+        self._recaller, self._asked, self._formed, self._caller = recaller, asked, formed, caller
         self._made: Answer | None = None  # that of the attempt led here
         self._sent: list[bytes] = []  # and its pieces
         self._recalled: Recalled | None = None
@@ -118,11 +118,18 @@ class _Exchange:
     # ── leading ───────────────────────────────────────────────────────────────────────────────
 
     async def _produce(self) -> AsyncGenerator[bytes, None]:
-        """Ask the upstream: the pieces of its answer as they come, and no end unless it is whole."""
-        asked, upstreams = self._asked, self._recaller.upstreams
+        """Ask the upstream: the pieces of its answer as they come, and no end unless it is whole. The caller pays."""
+        asked, payer = self._asked, self._recaller.payer
         for ref in asked.refs:  # made from these: forgotten with them
             if (work := current_work.get()) is not None:
                 work.read.setdefault(ref, None)
+        paying = payer.spending(self._caller, asked.model, asked.body, answers=asked.route != "embeddings")
+        async with paying as tab, contextlib.aclosing(self._attempt(tab)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _attempt(self, tab: Tab) -> AsyncGenerator[bytes, None]:
+        asked, upstreams = self._asked, self._recaller.upstreams
         which = (asked.upstream.url, asked.model)
         streamed = asked.route != "embeddings" and which not in upstreams.plain_only
         while True:
@@ -132,14 +139,15 @@ class _Exchange:
                 headers["openai-beta"] = beta
             async with contextlib.AsyncExitStack() as sending:
                 span = sending.enter_context(self._spanned(streamed))
-                response = await sending.enter_async_context(
-                    upstreams.send(asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers))
+                response = await sending.enter_async_context(upstreams.send(
+                    asked.upstream, "POST", asked.path, asked.sent(streamed=streamed), headers, unsent=tab.nothing))
                 if response.status != 200:
                     said = await refusal(asked.upstream, response)
                     if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
                         upstreams.plain_only.add(which)  # refused before any work: asked once more without
                         streamed = False
                         continue
+                    tab.nothing()
                     self._recaller.refusals.heard(self._formed.key, said)
                     raise said.error(asked.model)
                 try:
@@ -149,6 +157,7 @@ class _Exchange:
                         sent.append(piece)
                         yield piece
                 finally:
+                    tab.was(answer.usage)
                     if span is not None:
                         span.answered(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.tokens_cached,
                                       estimated=answer.usage.estimated)
@@ -175,11 +184,7 @@ class _Exchange:
             sent.end()
 
     def _priced(self, usage: Usage) -> Usage:
-        price = self._recaller.prices.get(self._asked.model)
-        if price is None:
-            return usage
-        spent = Completion(text="", tokens_in=usage.tokens_in, tokens_out=usage.tokens_out, tokens_cached=usage.tokens_cached)
-        return usage + Usage(micro_usd=llms.price(spent, price))
+        return usage + Usage(micro_usd=cost(usage, self._recaller.payer.price(self._asked.model)))
 
     # ── delivering ────────────────────────────────────────────────────────────────────────────
 

@@ -14,6 +14,7 @@ STREAM = "text/event-stream; charset=utf-8"
 
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
           413: "invalid_request_error", 429: "rate_limit_error"}
+_QUOTA = "insufficient_quota"  # is its own type and code
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Reply:
 
 def error_body(status: int, code: str, message: str) -> bytes:
     """An error as OpenAI's clients read it."""
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    kind = code if code == _QUOTA else _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return encoded({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import memgang
+from memgang.doors.guarding import Patience, guarded
 from memgang.doors.proxy.app import Proxy
 from memgang.doors.proxy.entering import LOOPBACK, Entrance
+from memgang.doors.proxy.paying import Payer
 from memgang.doors.proxy.recalling import Recaller
 from memgang.doors.proxy.upstream import Upstreams, read_upstreams
 from memgang.errors import ConfigError
+from memgang.limits.allowances import Allowances
 from memgang.metrics import Scraper
 from memgang.settings import Settings
 from memgang.space import Space
@@ -73,11 +76,12 @@ async def proxy_of(space: Space, upstreams: Upstreams, place: Place) -> Proxy:
     await tokens.refresh()
     entrance = Entrance(tokens, [*LOOPBACK, place.host, *place.hosts], place.origins,
                         required=place.require_token or not place.loopback)
+    payer = Payer(Allowances(space.store), space.settings.price_table())
     try:
         scraper = Scraper(space)
     except ConfigError:  # an extra of its own: without it there is no such page, and who asks for it is told
         scraper = None
-    return Proxy(Recaller(space, upstreams, space.settings.price_table(), ANSWER_S), entrance, place.body_bytes_max, scraper)
+    return Proxy(Recaller(space, upstreams, payer, ANSWER_S), entrance, place.body_bytes_max, scraper)
 
 
 def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callable[[str, str], None]) -> None:
@@ -100,8 +104,10 @@ def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callabl
             async with memgang.open(**_given(settings)) as space, contextlib.AsyncExitStack() as ending:
                 upstreams = Upstreams(found, settings.llm_timeout_s)
                 ending.push_async_callback(upstreams.aclose)
+                app = await proxy_of(space, upstreams, place)
+                ending.push_async_callback(app.aclose)
                 config = uvicorn.Config(
-                    await proxy_of(space, upstreams, place), loop="auto", http="auto", ws="none", lifespan="off",
+                    app, loop="auto", http=guarded(Patience()), ws="none", lifespan="off",
                     log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
                     proxy_headers=False, timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=GRACE_S)
                 server = uvicorn.Server(config)

@@ -5,7 +5,7 @@ Where is decided at the start and by the model's name alone. Nothing in a reques
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -76,9 +76,10 @@ class Upstreams:
         # Here: what else stands in this file needs no extra.
         import aiohttp
 
-        from memgang.doors.proxy.reaching import Connections
+        from memgang.doors.proxy.reaching import UNSENT, Connections
 
-        self._connections, self._broken = Connections([one.url for one in all_], timeout_s), aiohttp.ClientError
+        self._connections = Connections([one.url for one in all_], timeout_s)
+        self._broken, self._unsent = aiohttp.ClientError, UNSENT
         self.plain_only = set[tuple[str, str]]()  # (url, model) that have refused to stream
 
     @property
@@ -93,9 +94,11 @@ class Upstreams:
     @asynccontextmanager
     async def send(
         self, upstream: Upstream, method: str, path: str, content: bytes | None, headers: Mapping[str, str], query: str = "",
-        *, raw: bool = False,
+        *, raw: bool = False, unsent: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Response]:
         """The server's reply, whose body is still to be read; ``raw``: as it comes, also where it is compressed.
+
+        ``unsent`` is called where the request never left.
 
         Raises:
             ModelError: transient; it cannot be reached, or did not answer in time.
@@ -106,6 +109,8 @@ class Upstreams:
             async with self._connections.send(upstream.url, method, rest, content, given, raw=raw) as response:
                 yield response
         except self._broken as error:
+            if isinstance(error, self._unsent):
+                unsent()
             raise unreachable(upstream, error) from None
 
     async def aclose(self) -> None:
