@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import sys
 from pathlib import Path
@@ -10,13 +11,14 @@ import msgspec
 from PIL import Image
 
 from memgang.flock import film
-from memgang.flock.tape import Header, Tape, read
+from memgang.flock.tape import Header, Tape, encoded, read
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 from tests.flock import synthetic  # noqa: E402  # not installed; what it makes says of itself that nobody ran it
 
 PICTURES = DOCS / "pictures"
+SHIPPED = DOCS.parent / "src/memgang/flock/demo.jsonl.gz"  # what `memgang replay demo` plays
 SIZES = {3: 14_000, 8: 9_000, 50: 11_000, 500: 9_500}  # agents -> ms since the run began
 COLOURS = 160
 
@@ -32,6 +34,8 @@ def main(demo: Path) -> None:
     """Write them; ``demo`` is the tape of a run of `make demo`."""
     PICTURES.mkdir(exist_ok=True)
     tape = read(demo)
+    SHIPPED.write_bytes(gzip.compress(encoded(tape), 9, mtime=0))
+    print("src/memgang/flock/demo.jsonl.gz")
     (PICTURES / "flock.gif").write_bytes(film.film(tape, width=640, height=400, seconds=6, fps=8))
     print("docs/pictures/flock.gif")
     half = next((words["t"] for words in tape.records if words["op"] == "phase" and words.get("text") == "reduce"), 0) + 30

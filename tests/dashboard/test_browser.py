@@ -258,3 +258,9 @@ def test_a_page_without_a_run_says_so(dashboard: Dashboard, look: Look, path: st
     else:
         look.until("window.__memgang?.kept?.status?.connection === 'empty'")
     assert look.errors == []
+
+
+def test_a_run_that_comes_along_can_be_played_where_nothing_has_run(look: Look) -> None:
+    """The page of an empty space leads to it; it plays under the dashboard's own policy."""
+    look.go("/mg/demo").page.wait_for_selector("body[data-state=ready]")
+    assert "NIST SP 800-63-3" in look.page.inner_text("body") and not look.errors and not look.abroad

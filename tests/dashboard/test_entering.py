@@ -22,7 +22,7 @@ from memgang.doors.dashboard.serving import Place
 from memgang.errors import ConfigError
 from tests.dashboard.conftest import SRC, Dashboard
 
-PATHS = ("/", "/agents", "/mg/tape?run=r", "/mg/web/live.js", "/mg/enter", "/_stcore/health", "/_stcore/host-config")
+PATHS = ("/", "/agents", "/mg/tape?run=r", "/mg/web/live.js", "/mg/demo", "/mg/enter", "/_stcore/health", "/_stcore/host-config")
 SOCKETS = ("/mg/live?run=r&token=t", "/_stcore/stream")
 TOKEN = "t" * 40
 

@@ -137,3 +137,13 @@ def test_a_masked_tape_has_no_names_and_the_same_figures() -> None:
     assert masked.records[5]["src"] == [masked.records[2]["obj"]]
     assert folded(masked).totals() == folded(tape).totals()
     assert masked == tapes.mask(tape)
+
+
+def test_a_run_comes_with_the_package() -> None:
+    """For a first look, and for a dashboard with nothing to show: a real run of the demo, whole, with what it saved."""
+    demo = tapes.demo()
+    fold = Fold()
+    for words in demo.records:
+        fold.apply(words)
+    assert fold.ended == "done" and not demo.header.synthetic and "NIST" in demo.header.title
+    assert fold.totals()["avoided"]["llm_calls"] > fold.totals()["physical"]["llm_calls"] > 0

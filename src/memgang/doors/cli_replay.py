@@ -18,7 +18,8 @@ from memgang.space import Space
 
 PICTURE, FILM = (1440, 860), (640, 400)  # pixels; a film of these is for a page that many open, and small enough for it
 
-Which = Annotated[str, typer.Argument(metavar="RUN|FILE", help="A run's id, `last`, or a tape: a file that `export --jsonl` wrote.")]
+Which = Annotated[str, typer.Argument(metavar="RUN|FILE", help=(
+    "A run's id, `last`, `demo` (a run that comes with MemGang), or a tape: a file that `export --jsonl` wrote."))]
 Masked = Annotated[bool, typer.Option("--mask", help="Names, titles and ids are replaced: agents become agent-1, agent-2 ...")]
 Theme = Annotated[Literal["dark", "light", "system"], typer.Option(help="Colours; `system`: as the reader's own (HTML only).")]
 
@@ -81,7 +82,9 @@ def taped(run: str, space: str | None, mask: bool) -> Tape:
     Raises:
         ConfigError: the file is no tape. UnknownReference: there is no such run.
     """
-    if run.endswith(".jsonl") or Path(run).is_file():
+    if run == "demo":  # run ids begin with a date
+        tape = tapes.demo()
+    elif run.endswith(".jsonl") or Path(run).is_file():
         tape = tapes.read(Path(run).expanduser())
     else:
         async def work(opened: Space) -> Tape:

@@ -10,8 +10,10 @@ Nothing here leaves a trace in the space: a run does not grow by being watched.
 
 from __future__ import annotations
 
+import gzip
 import importlib.metadata
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,12 @@ def read(path: Path) -> Tape:
         ConfigError: it holds none. OSError: it cannot be read.
     """
     return decoded(path.read_bytes(), path.name)
+
+
+def demo() -> Tape:
+    """A run that comes with MemGang: that of `make demo`, as it was recorded for the picture in README."""
+    packed = (files("memgang.flock") / "demo.jsonl.gz").read_bytes()
+    return decoded(gzip.decompress(packed), "the run that comes with MemGang")
 
 
 def write(tape: Tape, path: Path) -> None:

@@ -81,6 +81,8 @@ def _nothing(view: View) -> None:
     st.subheader(f"Nothing has run in space {plain(view.space)} yet")
     st.markdown("Start a run in a terminal; it appears here by itself:")
     st.code(f"memgang run --space {view.space} README.md -q 'What is this about?'", language=None)
+    st.link_button("Play a run that comes with MemGang", "/mg/demo", icon=":material/play_arrow:",
+                   help="A recorded run of `make demo`; it has nothing to do with this space.")
     st.markdown("Or look at another space:")
     st.code("memgang dashboard --space NAME", language=None)
 

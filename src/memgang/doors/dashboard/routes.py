@@ -2,6 +2,7 @@
 
     WebSocket /mg/live?run=RUN&token=PASS&from=N&epoch=E        the header, then records from place N on, while they come
     GET       /mg/tape?run=RUN&token=PASS                       the whole tape as JSON Lines, to be kept
+    GET       /mg/demo                                          a page that plays the run that comes with MemGang
     GET       /mg/web/...                                       the scripts of the flock, which are the same for everybody
 
 Frames to a viewer, JSON as text: {"header", "epoch", "from", "upto"} first and when the header changes; {"records", "next"} at most
@@ -18,7 +19,7 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -28,6 +29,7 @@ from memgang.doors.dashboard.live import Reel
 from memgang.doors.dashboard.watching import Watching
 from memgang.errors import MemGangError, StoreUnavailable
 from memgang.flock import tape as tapes
+from memgang.flock.page import page as one_page
 
 BATCH_S = 0.05
 WEB = Path(memgang.flock.__file__).with_name("web")
@@ -71,7 +73,11 @@ def routes(watching: Watching) -> list[BaseRoute]:
         return Response(tapes.encoded(whole), media_type="application/jsonl", headers={
             "content-disposition": f'attachment; filename="{named}.jsonl"', "cache-control": "no-store"})
 
-    return [WebSocketRoute("/mg/live", live), Route("/mg/tape", tape, methods=["GET"]), Mount("/mg/web", StaticFiles(directory=WEB))]
+    async def demo(_: Request) -> Response:
+        return HTMLResponse(await asyncio.to_thread(lambda: one_page(tapes.demo())))
+
+    return [WebSocketRoute("/mg/live", live), Route("/mg/tape", tape, methods=["GET"]), Route("/mg/demo", demo, methods=["GET"]),
+            Mount("/mg/web", StaticFiles(directory=WEB))]
 
 
 async def _show(watching: Watching, socket: WebSocket, run: str, epoch: str, place: str) -> None:
