@@ -15,13 +15,15 @@ class Provider:
     """Answers in capitals and counts. Answers wait while it is ``gated``; a stream stops after its first part then.
 
     ``fails`` is a list of what its next answers are instead: a status, "cut" (a stream without its end), or "garbage".
-    With ``refuses_options`` it knows no ``stream_options`` and says so; ``toolless``, it calls no tools.
+    With ``refuses_options`` it knows no ``stream_options`` and says so; ``toolless``, it calls no tools. ``block``: streams come in
+    blocks of so many bytes, wherever that cuts an event; 0: each event in one.
     """
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.fails: list[int | str] = []
         self.refuses_options = self.toolless = False
+        self.block = 0
         self.reached, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         provider = self
@@ -50,6 +52,9 @@ class Provider:
                     self.send_header("content-type", "text/event-stream")
                     self.send_header("transfer-encoding", "chunked")
                     self.end_headers()
+                    if provider.block:
+                        whole = b"".join(parts)
+                        parts = [whole[at : at + provider.block] for at in range(0, len(whole), provider.block)]
                     for part in parts:
                         self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
                         self.wfile.flush()

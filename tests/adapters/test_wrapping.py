@@ -114,6 +114,19 @@ async def test_a_stream_is_followed_from_its_first_byte_and_live(space: memgang.
     assert savings.physical.tokens_in == 1000
 
 
+@pytest.mark.parametrize("block", [1, 2, 7])
+async def test_a_stream_is_one_wherever_the_network_cuts_it(space: memgang.Space, provider: Provider, block: int) -> None:
+    """Also where a block begins with a brace, as an answer in one piece does: live, and from memory."""
+    provider.block = block
+    client = awaited(provider, space)
+    for _ in range(2):
+        events = [event async for event in await client.responses.create(model="m", input="hi {you}", temperature=0, stream=True)]
+        assert [event.type for event in events] == ["response.output_text.delta", "response.completed"]
+        assert events[-1].response.output_text == "HI {YOU}"
+        assert await text_of(await client.chat.completions.create(**ASK, stream=True)) == "HELLO"
+    assert len(provider.asked) == 2
+
+
 async def test_the_helpers_of_the_sdk_work_on_what_is_recalled(space: memgang.Space, provider: Provider) -> None:
     """Raw responses, `stream`, the Responses interface plain and streamed, embeddings; the rest passes through."""
     client = awaited(provider, space)

@@ -176,7 +176,7 @@ def _instead(error: WorkFailed | ModelError) -> tuple[int, dict[str, str], bytes
         return status, headers if error is cause else headers | UNTOLD, body
     if cause is not None and isinstance(cause.__cause__, httpx2.HTTPError):
         raise cause.__cause__ from error
-    if error.code.isdigit():  # of another's request: its status, and what was said, as the provider would say it
+    if error.code.isascii() and error.code.isdecimal():  # of another's request: its status, and what was said, as the provider would say it
         told = msgspec.json.encode({"error": {"message": error.message, "type": "shared", "code": error.code}})
         return max(400, int(error.code)), {"content-type": "application/json"} | UNTOLD, told
     if error.code == "timeout":
@@ -189,6 +189,7 @@ def _instead(error: WorkFailed | ModelError) -> tuple[int, dict[str, str], bytes
 async def _delivered(stream: Stream, request: httpx2.Request, asked: Asked) -> AsyncIterator[bytes]:
     """The headers, as JSON, then the pieces of a body of events; the stream is left when they are, or when nobody wants more."""
     start, begun, frames = b"", False, Frames()
+    plain: bool | None = None  # decided once: where a network cuts an event is chance, and any later block may begin with a brace
     try:
         async for piece in stream:
             block = piece.encode() if isinstance(piece, str) else piece
@@ -199,7 +200,13 @@ async def _delivered(stream: Stream, request: httpx2.Request, asked: Asked) -> A
                     continue
                 begun, start = True, b""
                 yield line
-            if start or is_plain(block) and not frames.rest:
+            if plain is None:
+                block, start = start + block, b""
+                if not block.strip():
+                    start = block  # blank so far
+                    continue
+                plain = is_plain(block)
+            if plain:
                 start += block  # in one piece: made into events when all of it is there
             elif not asked.hides_usage:
                 yield block
