@@ -14,7 +14,7 @@ SRC = Path(__file__).parents[1] / "src" / "memgang"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in (
-        "errors sentences traceparent",
+        "errors sentences traceparent credentials",
         "model settings",
         "codec",
         "canonical eviction peeking telemetry",

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from memgang.codec import BYTES, TEXT, check_int, class_name, digest, encode, is_plain, is_record, numpy_scalar, ref_of
+from memgang.credentials import are_headers, is_credential, may_have_some
 from memgang.errors import CodecError
 from memgang.model import Call, Ref
 
@@ -283,7 +284,8 @@ _SHOWN_CHARACTERS = 80
 def outline(canonical: bytes, secret: bytes, limit: int = 700) -> str:
     """The call in at most ``limit`` bytes of JSON, without its content: to see later in what two calls differ.
 
-    Each text over 40 characters is its keyed hash and length; what does not fit is a count and a keyed hash.
+    Each text over 40 characters is its keyed hash and length; what does not fit is a count and a keyed hash. What is named
+    like a credential, and the values of headers, are keyed hashes at any depth, however short.
     """
     if len(canonical) <= limit and b"\\" not in canonical and (short_of := _outlined_text(canonical, secret)) is not None:
         return short_of
@@ -306,8 +308,11 @@ def _said(form: Any) -> Any:
 def _outlined_text(canonical: bytes, secret: bytes) -> str | None:
     """The outline of a short call without taking it apart: every second piece between quotes is a text.
 
-    Most calls are short, and every computed one has its outline in the log. None: a number is too long to show.
+    Most calls are short, and every computed one has its outline in the log. None: a number is too long to show, or
+    there may be credentials.
     """
+    if may_have_some(canonical):
+        return None
     pieces = canonical.split(b'"')
     if max(map(len, pieces)) <= SHORT_CHARACTERS:
         return canonical.decode("utf-8")
@@ -338,12 +343,24 @@ def _outlined(value: Any, secret: bytes, items: int, depth: int) -> Any:
             kept.append(f"{_hashed(_json(value[items:]), secret)} {len(value) - items} more")
         return kept
     names = sorted(value)
-    shown = {_outlined(name, secret, items, 1): _outlined(value[name], secret, items, depth - 1)
+    shown = {_outlined(name, secret, items, 1): _hidden(value[name], secret) if is_credential(name)
+             else _headers(value[name], secret, items) if are_headers(name) else _outlined(value[name], secret, items, depth - 1)
              for name in names[:items]}
     if len(names) > items:
         rest = {name: value[name] for name in names[items:]}
         shown["~"] = f"{_hashed(_json(rest), secret)} {len(rest)} more"
     return shown
+
+
+def _headers(value: Any, secret: bytes, items: int) -> Any:
+    """Which there are can be told, as far as there is room; of a list not even that."""
+    if not isinstance(value, dict) or len(value) > items:
+        return _hidden(value, secret)
+    return {_outlined(name, secret, items, 1): _hidden(item, secret) for name, item in sorted(value.items())}
+
+
+def _hidden(value: Any, secret: bytes) -> Any:
+    return value if value is None or isinstance(value, bool) else f"{_hashed(_json(value), secret)} hidden"
 
 
 def _hashed(data: bytes, secret: bytes) -> str:

@@ -122,13 +122,14 @@ async def test_another_question_is_another_call(space: memgang.Space, provider: 
 
     model = MemGangModel(OpenAIChatCompletionsModel("m", client), space)
     base = agent(model)
-    keyed = ModelSettings(temperature=0, extra_args={"prompt_cache_key": "a"})
+    keyed = ModelSettings(temperature=0, extra_args={"prompt_cache_key": "a"}, extra_body={"api-key": "sk-mine"})
     for one in (base, base.clone(name="other"), base.clone(model_settings=keyed),
                 agent(MemGangModel(OpenAIChatCompletionsModel("n", client), space)),
                 base.clone(instructions="Be long."), base.clone(model_settings=ModelSettings(temperature=0, max_tokens=5)),
                 base.clone(tools=[look], model_settings=ModelSettings(temperature=0, tool_choice="none"))):
         await Runner.run(one, "hello", run_config=QUIET, max_turns=1) if not one.tools else await _turn(one)
-    assert len(provider.asked) == 5
+    await space.flush()
+    assert len(provider.asked) == 5 and "sk-mine" not in str([event async for event in space.events()])
 
 
 async def _turn(one: Any) -> None:

@@ -175,6 +175,18 @@ async def test_a_client_that_cannot_be_described_needs_a_name(space: memgang.Spa
         MemGangClient(Counted(), space)
 
 
+async def test_whose_key_it_is_is_no_part_of_the_call(space: memgang.Space) -> None:
+    """Two keys share an answer, and neither is in the log."""
+    from autogen_core.models import UserMessage
+
+    counted = Counted()
+    for key in ("sk-mine-1", "sk-mine-2"):
+        said: dict[str, Any] = {"temperature": 0, "extra_body": {"routes": [{"x-api-key": key}]}, "api_key": key}
+        await wrapped(counted, space).create([UserMessage(content="hello", source="user")], extra_create_args=said)
+    await space.flush()
+    assert len(counted.asked) == 1 and "sk-mine" not in str([event async for event in space.events()])
+
+
 async def test_a_space_of_plain_code_serves_agents(blocking: memgang.BlockingSpace) -> None:
     """The client stays in the event loop of its user."""
     counted = Counted()

@@ -354,6 +354,18 @@ async def test_keys_are_nowhere_in_the_space(space: memgang.Space, provider: Pro
     assert not any(b"sk-mine" in bytes(value) for value in kept) and "sk-mine" not in str([e async for e in space.events()])
 
 
+async def test_credentials_in_a_request_are_readable_nowhere_and_those_of_tools_are_told_apart(
+    space: memgang.Space, provider: Provider
+) -> None:
+    """What a tool is let in with decides what it sees, so another's is another call; and its text is in no event."""
+    client = awaited(provider, space)
+    for token in ("sk-mine-of-a-tool", "sk-mine-of-a-tool", "sk-mine-of-another"):
+        tool = {"type": "mcp", "server_label": "m", "server_url": "http://h", "authorization": token, "headers": {"x-a": token}}
+        await client.responses.create(model="m", input="hi", temperature=0, tools=[tool], extra_body={"more": {"api_key": "sk-mine"}})
+    await space.flush()
+    assert len(provider.asked) == 2 and "sk-mine" not in str([e async for e in space.events()])
+
+
 ASKER = """
 import sys, openai, memgang
 with memgang.connect(space=sys.argv[1]) as space:

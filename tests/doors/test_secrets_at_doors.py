@@ -30,8 +30,11 @@ from memgang.store import tokens
 
 pytestmark = pytest.mark.catalogue("D15")
 
+SHORT = f"{PAYLOAD}-at-30c"
 SAID = {"messages": [{"role": "user", "content": PAYLOAD * 2}],  # an outline of a call shows texts of up to 40 characters
-        "tools": [{"type": "function", "function": {"name": "f", "description": PAYLOAD * 2}}]}
+        "tools": [{"type": "function", "function": {"name": "f", "description": PAYLOAD * 2}},
+                  {"type": "mcp", "server_label": "m", "authorization": SHORT, "headers": {"x-anything": SHORT}}],
+        "extra_body": {"api_key": SHORT, "routes": [{"x-api-key": SHORT}]}}
 
 
 async def test_the_proxy_keeps_secrets_in_every_end_of_a_request(

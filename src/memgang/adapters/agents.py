@@ -21,6 +21,7 @@ from memgang.adapters.calling import Asked, Calls, Whole
 from memgang.answers import begun, taken
 from memgang.blocking import BlockingSpace
 from memgang.codec import TTL
+from memgang.credentials import public
 from memgang.errors import ConfigError
 from memgang.model import Call
 from memgang.space import Space
@@ -146,7 +147,7 @@ class MemGangModel(Model):
             for extra in ("extra_args", "extra_body"):  # it finds the provider's cache, never the answer
                 if isinstance(said.get(extra), dict):
                     said[extra] = {name: value for name, value in said[extra].items() if name != "prompt_cache_key"}
-            said = {name: value for name, value in said.items() if value != {}}
+            said = {name: value for name, value in public(said).items() if value != {}}
             described = [_described(tool) for tool in tools]
             described += [{"handoff": one.tool_name, "description": one.tool_description, "parameters": one.input_json_schema,
                            "strict": one.strict_json_schema} for one in handoffs]

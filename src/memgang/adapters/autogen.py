@@ -13,9 +13,10 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from memgang.adapters.calling import Asked, Calls, Whole, public
+from memgang.adapters.calling import Asked, Calls, Whole
 from memgang.blocking import BlockingSpace
 from memgang.codec import TTL
+from memgang.credentials import public
 from memgang.errors import CodecError, ConfigError
 from memgang.model import Call
 from memgang.space import Space
@@ -109,7 +110,7 @@ class MemGangClient(ChatCompletionClient):
             described = [tool.schema if isinstance(tool, Tool) else dict(tool) for tool in tools]
             typed = isinstance(json_output, type) and issubclass(json_output, BaseModel)
             wanted = json_output.model_json_schema() if typed else json_output
-            extra = json.loads(json.dumps(dict(extra_create_args)))
+            extra = public(json.loads(json.dumps(dict(extra_create_args))))
         except (TypeError, ValueError, CodecError):  # nobody can say whether two of these are the same
             return None
         choice = tool_choice if isinstance(tool_choice, str) else tool_choice.schema["name"]

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import contextvars
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -25,13 +24,6 @@ from memgang.codec import TTL, parse_ttl
 from memgang.errors import MemGangError, ModelError, StreamRestarted, WorkFailed
 from memgang.model import Call, current_work
 from memgang.space import Space
-
-_SECRET = re.compile(r"(?i)(?:^|_)(?:key|secret|password|credentials?|token|auth|authorization)(?:_|$)")
-
-
-def public(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without those that are named like secrets, at any depth: they say who pays, and must be nowhere in a space."""
-    return {name: public(value) if isinstance(value, dict) else value for name, value in settings.items() if not _SECRET.search(name)}
 
 
 class Whole(NamedTuple):

@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from memgang.adapters.calling import Asked, Calls, Whole, public
+from memgang.adapters.calling import Asked, Calls, Whole
 from memgang.blocking import BlockingSpace
 from memgang.codec import TTL
+from memgang.credentials import public
 from memgang.errors import ConfigError
 from memgang.model import Call
 from memgang.space import Space

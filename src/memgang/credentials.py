@@ -1,0 +1,59 @@
+"""Which settings are credentials, by their names: they say who pays and who is let in, and must be readable nowhere in a space."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# `maxTokens`, `APIKey` and `x-api-key` by their words. Only ASCII folds: K has a sign of its own, and bytes are searched too.
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+", re.ASCII)
+_WHOSE = r"(?:x|api|access|auth|secret|private|client|session|refresh|bearer|subscription|master|account)"
+# No plural of `token` alone: `max_tokens` is a limit. Nor the marks of a model's vocabulary.
+_NAMES = re.compile(
+    rf"(?:^|_)(?:{_WHOSE}*(?:key|secret|(?<!eos_)(?<!bos_)(?<!pad_)(?<!unk_)(?<!stop_)token)|(?:{_WHOSE}_?)+(?:keys|tokens)|secrets"
+    r"|passwords?|passwd|pwd|passphrase|credentials?|auth|authorization|authentication|bearer|cookies?)(?:_|$)")
+_HEADERS = re.compile(r"(?:^|_)headers?$")
+# In every name of either kind, as it stands in JSON.
+_HINT = re.compile(rb'(?:key|token|secret|passw|pwd|passphrase|credential|auth|bearer|cookie|header)[^"]*":', re.IGNORECASE)
+# Where a schema has the names of fields. What it says of a field called `key` is part of what is asked.
+_FIELDS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependentRequired"})
+
+
+def is_credential(name: str) -> bool:
+    """Whether a setting of this name holds a key, a token, a password or their like."""
+    return _NAMES.search(_WORDS.sub("_", name).lower()) is not None
+
+
+def are_headers(name: str) -> bool:
+    """Whether a setting of this name holds headers of HTTP, of which any may be a credential."""
+    return _HEADERS.search(_WORDS.sub("_", name).lower()) is not None
+
+
+def may_have_some(text: bytes) -> bool:
+    """Whether JSON without escapes may have such a name. Fast, and in doubt yes."""
+    return _HINT.search(text) is not None
+
+
+def public(settings: Mapping[str, Any], *, fields: bool = False) -> dict[str, Any]:
+    """Settings without credentials, at any depth, in lists too.
+
+    Numbers stay, whatever their name (``stop_token_ids``), and so do the fields of schemas: they say what the answer will be.
+    """
+    return {name: _public(value, name) for name, value in settings.items() if not _left_out(name, value, fields)}
+
+
+def _public(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return public(value, fields=name in _FIELDS)
+    return [_public(item, "") for item in value] if isinstance(value, list | tuple) else value
+
+
+def _left_out(name: str, value: Any, fields: bool) -> bool:
+    if not isinstance(name, str) or not is_credential(name):
+        return False
+    return not (fields and isinstance(value, Mapping | list)) and not _is_numbers(value)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, list | tuple) and all(map(_is_numbers, value)))
