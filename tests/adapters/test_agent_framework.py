@@ -12,7 +12,7 @@ pytest.importorskip("agent_framework", reason="Agent Framework is not installed:
 pytest.importorskip("agent_framework.openai", reason="its client of OpenAI is not installed: pip install agent-framework-openai")
 
 import openai
-from agent_framework import Agent
+from agent_framework import Agent, BaseChatClient, ChatMiddlewareLayer, ChatResponse, Message
 from agent_framework.openai import OpenAIChatClient, OpenAIChatCompletionClient
 
 import memgang
@@ -108,6 +108,26 @@ async def test_another_question_is_another_call(space: memgang.Space, provider: 
     for more in ({}, {"name": "other"}, {"instructions": "Be long."}, {"options": {"max_tokens": 5}}):
         await agent(space, client, **more).run("hello")
     assert len(provider.asked) == 3
+
+
+class Own(ChatMiddlewareLayer[Any], BaseChatClient[Any]):
+    """A client as people write their own, which nothing tells from another of its class."""
+
+    def __init__(self, says: str) -> None:
+        super().__init__()
+        self.says = says
+
+    async def _inner_get_response(self, **_: Any) -> ChatResponse[Any]:  # type: ignore[override]
+        return ChatResponse(messages=[Message("assistant", [self.says])])
+
+
+async def test_clients_that_nothing_tells_apart_need_a_name(space: memgang.Space) -> None:
+    """Two of one class must not answer for each other; with names they do not."""
+    with pytest.raises(Exception, match="give MemGangMiddleware a name="):
+        await Agent(client=Own("one"), middleware=[MemGangMiddleware(space)]).run("hello")
+    for says in ("one", "two", "one"):
+        one = Agent(client=Own(says), middleware=[MemGangMiddleware(space, name=says)])
+        assert (await one.run("hello")).text == says
 
 
 async def test_a_wrong_key_is_its_owners_alone(space: memgang.Space, provider: Provider, client: openai.AsyncOpenAI, opened: Any) -> None:

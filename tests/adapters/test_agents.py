@@ -13,14 +13,20 @@ pytest.importorskip("agents", reason="the OpenAI Agents SDK is not installed: pi
 import openai
 from agents import (
     Agent,
+    Model,
+    ModelProvider,
+    ModelResponse,
     ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIProvider,
     OpenAIResponsesModel,
     RunConfig,
     Runner,
+    Usage,
     function_tool,
 )
+from openai._models import construct_type
+from openai.types.responses import ResponseOutputMessage
 
 import memgang
 from memgang.adapters.agents import MemGangModel, MemGangProvider
@@ -179,6 +185,38 @@ async def test_errors_are_the_sdks_own_and_a_wrong_key_is_nobody_elses(
             await streamed(agent(MemGangModel(OpenAIResponsesModel("m", client), space)), "hello")
         _, result = await streamed(agent(MemGangModel(OpenAIResponsesModel("m", client), space)), "hello")
         assert "HELLO" in result.final_output
+
+
+class Own(Model):
+    """A model as people write their own, which nothing tells from another of its class."""
+
+    def __init__(self, says: str) -> None:
+        self.says = says
+
+    async def get_response(self, *_: Any, **__: Any) -> ModelResponse:
+        said = construct_type(type_=ResponseOutputMessage, value={
+            "id": "m", "type": "message", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": self.says, "annotations": []}]})
+        return ModelResponse(output=[said], usage=Usage(), response_id=None)  # type: ignore[list-item]
+
+    def stream_response(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+async def test_models_that_nothing_tells_apart_need_a_name(space: memgang.Space) -> None:
+    """Two of one class must not answer for each other; with names they do not, also where a provider gives them."""
+    with pytest.raises(ConfigError, match="give it a name="):
+        MemGangModel(Own("one"), space)
+    for says in ("one", "two", "one"):
+        assert (await Runner.run(agent(MemGangModel(Own(says), space, name=says)), "hello", run_config=QUIET)).final_output == says
+
+    class Gives(ModelProvider):
+        def get_model(self, model_name: str | None) -> Model:
+            return Own(str(model_name))
+
+    for name in ("one", "two"):
+        config = RunConfig(tracing_disabled=True, model_provider=MemGangProvider(Gives(), space, name="ours"))
+        assert (await Runner.run(agent(name), "hello", run_config=config)).final_output == name
 
 
 def test_what_is_no_model_is_refused(blocking: memgang.BlockingSpace) -> None:

@@ -20,6 +20,7 @@ pytest.importorskip("crewai", reason="CrewAI is tested in an environment of its 
 
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import tool
 
@@ -99,6 +100,28 @@ def test_another_question_is_another_call(blocking: memgang.BlockingSpace, provi
     for _ in range(2):
         llm(provider, blocking).call("a", available_functions={"look": lambda at: at})
     assert len(provider.asked) == 5
+
+
+def test_a_setting_that_has_no_json_form_does_not_take_the_others_out_of_the_key(
+    blocking: memgang.BlockingSpace, provider: Provider
+) -> None:
+    """Beside an object what differs still differs; what nobody can describe is shared with nobody."""
+    def client(place: str) -> dict[str, Any]:
+        return {"timeout": httpx.Timeout(30), "organization": place}
+
+    for place in ("a", "b", "a"):
+        assert llm(provider, blocking, client_params=client(place)).call("hello") == "HELLO"
+    assert len(provider.asked) == 2
+    for _ in range(2):
+        assert llm(provider, blocking, client_params=client("c") | {"_strict_response_validation": Odd()}).call("hello") == "HELLO"
+    assert len(provider.asked) == 4
+
+
+class Odd:
+    """False, and nothing JSON knows."""
+
+    def __bool__(self) -> bool:
+        return False
 
 
 def test_usage_and_limits_are_those_of_the_wrapped_model(blocking: memgang.BlockingSpace, provider: Provider) -> None:

@@ -48,13 +48,18 @@ class MemGangMiddleware(ChatMiddleware):
     Errors are the client's own.
     """
 
-    def __init__(self, space: Space | BlockingSpace, *, ttl: TTL = "default") -> None:
-        """Raises ConfigError: no such space, or the time to live is none."""
-        self._calls = Calls(space, ttl)
+    def __init__(self, space: Space | BlockingSpace, *, ttl: TTL = "default", name: str = "") -> None:
+        """``name`` is what the key knows the client by; without one it is the client's class and address, and the model.
+
+        Raises:
+            ConfigError: no such space, or the time to live is none; at a call, the client has neither model nor address and no name
+                was given.
+        """
+        self._calls, self._name = Calls(space, ttl), name
 
     async def process(self, context: ChatContext, call_next: Callable[[], Awaitable[None]]) -> None:
         """Set the result: recalled, or what the client behind makes."""
-        if (asked := _asked(context)) is None:
+        if (asked := _asked(context, self._name)) is None:
             await call_next()
             return
         model, wanted = asked.call.model, (context.options or {}).get("response_format")
@@ -96,7 +101,7 @@ class MemGangMiddleware(ChatMiddleware):
                     yield update
 
 
-def _asked(context: ChatContext) -> Asked | None:
+def _asked(context: ChatContext, name: str) -> Asked | None:
     """None where the answer is not to be shared."""
     options = {name: value for name, value in (context.options or {}).items() if value is not None and name not in ("metadata", "user")}
     before = str(options.get("conversation_id") or "")
@@ -104,8 +109,11 @@ def _asked(context: ChatContext) -> Asked | None:
         return None
     client: Any = context.client
     model = str(options.pop("model", None) or getattr(client, "model", None) or "")
-    inner = getattr(client, "client", None)
-    where = {"class": f"{type(client).__module__}.{type(client).__qualname__}", "url": str(getattr(inner, "base_url", None) or "")}
+    url = str(getattr(getattr(client, "client", None), "base_url", None) or "")
+    if not (name or model or url):  # all of its class would answer for each other
+        raise ConfigError(f"{type(client).__name__} has neither a model's name nor an address to know it by: "
+                          "give MemGangMiddleware a name=")
+    where = {"name": name} if name else {"class": f"{type(client).__module__}.{type(client).__qualname__}", "url": url}
     try:
         said = [_bare(message.to_dict()) for message in context.messages]
         tools = [_described(tool) for tool in _many(options.pop("tools", None))]

@@ -58,11 +58,14 @@ class MemGangModel(Model):
         """``name`` is what the key knows the model by; without one it is the model's class, name and address.
 
         Raises:
-            ConfigError: no such space, no such model, or the time to live is none.
+            ConfigError: no such space, no such model, the time to live is none, or the model has neither name nor address and is given no
+                name.
         """
         if not isinstance(model, Model):
             raise ConfigError(f"a Model of the Agents SDK is needed, not {type(model).__name__}: MemGangProvider takes names")
         self.wrapped, self._calls, self._name = model, Calls(space, ttl), name
+        if not (name or self.model or self._url):  # all of its class would answer for each other
+            raise ConfigError(f"{type(model).__name__} has neither a model's name nor an address to know it by: give it a name=")
 
     async def get_response(
         self, system_instructions: str | None, input: Any, model_settings: Any, tools: list[Any], output_schema: Any,
@@ -135,6 +138,11 @@ class MemGangModel(Model):
         """The wrapped model's name; empty where it has none."""
         return str(getattr(self.wrapped, "model", "") or "")
 
+    @property
+    def _url(self) -> str:
+        client = getattr(self.wrapped, "_client", None)
+        return str(getattr(client, "base_url", None) or getattr(self.wrapped, "base_url", None) or "")
+
     def _asked(
         self, system: str | None, input: Any, settings: Any, tools: list[Any], output: Any, handoffs: list[Any], *,
         previous_response_id: str | None, conversation_id: str | None, prompt: Any,
@@ -157,10 +165,8 @@ class MemGangModel(Model):
             return None
         if output is not None and not output.is_plain_text():
             parameters["output"] = [output.name(), output.json_schema(), output.is_strict_json_schema()]
-        client = getattr(self.wrapped, "_client", None)
         where = {"name": self._name} if self._name else {
-            "class": f"{type(self.wrapped).__module__}.{type(self.wrapped).__qualname__}",
-            "url": str(getattr(client, "base_url", None) or getattr(self.wrapped, "base_url", None) or "")}
+            "class": f"{type(self.wrapped).__module__}.{type(self.wrapped).__qualname__}", "url": self._url}
         call = Call("llm", "agents:model", VERSION, where, self.model, system=system or "", messages=messages,
                     tools=described or None, parameters=parameters)
         return Asked(call, said.get("temperature") != 0)
@@ -176,14 +182,15 @@ class MemGangModel(Model):
 class MemGangProvider(ModelProvider):
     """A provider of models by name, each of which is a `MemGangModel` around that of another provider."""
 
-    def __init__(self, provider: ModelProvider, space: Space | BlockingSpace, *, ttl: TTL = "default") -> None:
-        """See `MemGangModel`."""
-        self.provider, self._space, self._ttl = provider, space, ttl
+    def __init__(self, provider: ModelProvider, space: Space | BlockingSpace, *, ttl: TTL = "default", name: str = "") -> None:
+        """See `MemGangModel`. ``name`` is that of the provider: its models are known by it and the name they are asked for by."""
+        self.provider, self._space, self._ttl, self._name = provider, space, ttl, name
         Bridge(space)  # what is wrong with it is told here, not at the first run
 
     def get_model(self, model_name: str | None) -> Model:
         """The model of that name, whose answers are shared."""
-        return MemGangModel(self.provider.get_model(model_name), self._space, ttl=self._ttl)
+        name = f"{self._name}/{model_name or ''}" if self._name else ""
+        return MemGangModel(self.provider.get_model(model_name), self._space, ttl=self._ttl, name=name)
 
     async def aclose(self) -> None:
         """Close the wrapped provider."""

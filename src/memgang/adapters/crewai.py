@@ -26,6 +26,8 @@ except ImportError as error:
 VERSION = "1"  # of what is kept; it goes into every key
 # Of a model's settings: how a request travels.
 _ASIDE = frozenset({"timeout", "max_retries", "default_headers", "headers", "stream", "callbacks", "metadata", "user", "stop"})
+# What carries the requests, and hooks of the user's own.
+_MEANS = frozenset({"interceptor", "http_client", "async_http_client", "client", "async_client"})
 _UNLIKE = "another"  # what stands for an answer that has no JSON form
 
 
@@ -100,16 +102,19 @@ class MemGangLLM(BaseLLM):
         """None where the answer is not to be shared."""
         if functions:
             return None
-        settings = {name: _described(getattr(self._wrapped, name)) for name in type(self._wrapped).model_fields if name not in _ASIDE}
-        settings = public({name: value for name, value in settings.items() if value is not None})
+        given = {name: getattr(self._wrapped, name) for name in type(self._wrapped).model_fields if name not in _ASIDE}
+        if isinstance(made := given.get("client_params"), dict):
+            given["client_params"] = {name: value for name, value in made.items() if name not in _ASIDE}
         try:
+            settings = _described(public({name: value for name, value in given.items() if value is not None}))
+            response = _described(response_model)
             said = json.loads(json.dumps(messages, default=_plain))
             described = json.loads(json.dumps(tools, default=_plain)) if tools else None
-        except (TypeError, ValueError):  # files and the like: nobody can say whether two of these are the same
+        except (TypeError, ValueError):  # files, clients under names of their own: nobody can say whether two of these are the same
             return None
         where = {"class": f"{type(self._wrapped).__module__}.{type(self._wrapped).__qualname__}", "url": settings.pop("base_url", "")}
         call = Call("llm", "crewai:llm", VERSION, where, str(settings.pop("model")), messages=said, tools=described,
-                    parameters=settings | {"stop": list(self.stop_sequences), "response": _described(response_model)})
+                    parameters=settings | {"stop": list(self.stop_sequences), "response": response})
         return Asked(call, settings.get("temperature") != 0 and settings.get("seed") is None)
 
     def _whole(self, one: BaseLLM, answer: Any) -> Whole:
@@ -149,13 +154,14 @@ class MemGangLLM(BaseLLM):
 
 
 def _described(value: Any) -> Any:
-    """A setting in JSON. None for what is none: clients, hooks."""
+    """A setting in JSON, without clients and hooks. TypeError: something else in it has no JSON form."""
     if isinstance(value, type) and issubclass(value, BaseModel):
         return value.model_json_schema()
-    try:
-        return json.loads(json.dumps(value, default=_plain))
-    except (TypeError, ValueError):
-        return None
+    if isinstance(value, dict):
+        return {str(name): _described(inner) for name, inner in value.items() if name not in _MEANS}
+    if isinstance(value, list | tuple):
+        return [_described(inner) for inner in value]
+    return json.loads(json.dumps(value, default=_plain))
 
 
 def _plain(value: Any) -> Any:
