@@ -14,7 +14,8 @@ TOOLS = [{"id": "call_1", "type": "function", "function": {"name": "look", "argu
 class Provider:
     """Answers in capitals and counts. Answers wait while it is ``gated``; a stream stops after its first part then.
 
-    ``fails`` is a list of what its next answers are instead: a status, "cut" (a stream without its end), or "garbage".
+    ``fails`` is a list of what its next answers are instead: a status, "cut" (a stream without its end), "garbage",
+    or "max_tokens" (a message that ends amid the arguments of its tool).
     With ``refuses_options`` it knows no ``stream_options`` and says so; ``toolless``, it calls no tools. ``block``: streams come in
     blocks of so many bytes, wherever that cuts an event; 0: each event in one.
     """
@@ -93,7 +94,7 @@ class Provider:
         elif path.endswith("/responses"):
             yield from self._responses(said, wrong)
         elif path.endswith("/messages"):
-            yield from self._messages(said)
+            yield from self._messages(said, wrong)
         else:
             data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
             yield json.dumps({"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 3, "total_tokens": 3}}).encode()
@@ -136,7 +137,7 @@ class Provider:
         if wrong != "cut":
             yield _event({"type": "response.completed", "response": whole, "sequence_number": 2}, "response.completed")
 
-    def _messages(self, said: dict[str, Any]) -> Iterator[bytes]:
+    def _messages(self, said: dict[str, Any], wrong: int | str | None) -> Iterator[bytes]:
         text = said["messages"][-1]["content"].upper()
         usage = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 4}
         whole = {"id": "msg", "type": "message", "role": "assistant", "model": said["model"], "stop_sequence": None}
@@ -154,12 +155,15 @@ class Provider:
             (blocks[1] | {"text": ""}, [{"type": "text_delta", "text": text}]),
             (blocks[2] | {"input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in ("", '{"at"', ": 1}")]),
         ]
+        if wrong == "max_tokens":
+            deltas[2][1].pop()
         events: list[dict[str, Any]] = [{"type": "message_start", "message": begin}, {"type": "ping"}]
         for index, (block, more) in enumerate(deltas):
             events.append({"type": "content_block_start", "index": index, "content_block": block})
             events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in more]
             events.append({"type": "content_block_stop", "index": index})
-        events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}})
+        end = {"stop_reason": wrong or "end_turn", "stop_sequence": None}
+        events.append({"type": "message_delta", "delta": end, "usage": {"output_tokens": 5}})
         for event in (*events, {"type": "message_stop"}):
             yield _event(event, str(event["type"]))
 

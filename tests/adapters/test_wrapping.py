@@ -405,6 +405,21 @@ async def test_a_client_of_anthropic_shares_too(space: memgang.Space, provider: 
     assert savings.physical.tokens_in == 2 * 14 and savings.physical.tokens_cached == 2 * 4
 
 
+async def test_a_message_that_ends_amid_its_arguments_is_an_answer_in_both_forms(space: memgang.Space, provider: Provider) -> None:
+    """It is whole, with ``max_tokens`` as its reason to stop: who has asked for one piece is given it with the input as it began."""
+    anthropic = pytest.importorskip("anthropic", reason="the Anthropic SDK is not installed: pip install anthropic")
+    client = memgang.wrap(anthropic.AsyncAnthropic(api_key="k", base_url=provider.url, max_retries=0), space)
+    _made.append(client)
+    provider.fails = ["max_tokens"]
+    ask: dict[str, Any] = {"model": "claude", "max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
+    with space.acting_as(agent="one"):
+        events = [event async for event in await client.messages.create(**ask, stream=True)]
+    with space.acting_as(agent="two"):
+        plain = await client.messages.create(**ask)
+    assert events[-1].type == "message_stop" and plain.stop_reason == "max_tokens" and len(provider.asked) == 1
+    assert [block.type for block in plain.content] == ["thinking", "text", "tool_use"] and plain.content[2].input == {}
+
+
 def test_what_is_no_client_is_refused() -> None:
     """The message says what is wanted."""
     with pytest.raises(ConfigError, match="openai or anthropic"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -99,7 +100,9 @@ class Messages:
         content = []
         for index, block in sorted(self._blocks.items()):
             if said := self._inputs.get(index):
-                block = block | {"input": msgspec.json.decode(said)}
+                # The model may stop amid its arguments (`max_tokens`); the message is whole all the same, and this input stays as it began.
+                with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
+                    block = block | {"input": msgspec.json.decode(said)}
             content.append(block)
         return encoded(_begun(self._message) | {"content": content})
 
