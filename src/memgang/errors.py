@@ -30,6 +30,12 @@ Every error can cross a process: its ``args`` are plain values that rebuild it.
 from __future__ import annotations
 
 
+def status_of(code: str) -> int | None:
+    """The HTTP status that the code of a `WorkFailed` or `ModelError` is; None for words, which may come from a server and be anything."""
+    # Not isdigit alone: it is true of a superscript two, which int() does not take.
+    return int(code) if len(code) == 3 and code.isascii() and code.isdecimal() else None
+
+
 class MemGangError(Exception):
     """The root of the tree. ``hint`` is one sentence: what to do next, or empty."""
 

@@ -16,7 +16,8 @@ pytest.importorskip("openai", reason="the OpenAI SDK is not installed: pip insta
 import openai
 
 import memgang
-from memgang.errors import ConfigError
+from memgang.adapters.transport import _instead
+from memgang.errors import ConfigError, WorkFailed
 from memgang.savings import fold
 from tests.adapters.provider import Provider
 from tests.gates import raws, until
@@ -418,6 +419,13 @@ async def test_a_message_that_ends_amid_its_arguments_is_an_answer_in_both_forms
         plain = await client.messages.create(**ask)
     assert events[-1].type == "message_stop" and plain.stop_reason == "max_tokens" and len(provider.asked) == 1
     assert [block.type for block in plain.content] == ["thinking", "text", "tool_use"] and plain.content[2].input == {}
+
+
+@pytest.mark.parametrize("code", ["\u00b2", "50\u00b2", "words"])
+def test_what_a_server_calls_its_error_is_never_taken_for_a_status(code: str) -> None:
+    """A superscript is a digit and no number; the error stays the one it is."""
+    with pytest.raises(WorkFailed, match="broke off"):
+        _instead(WorkFailed("f", "transient", code, "it broke off", 1))
 
 
 def test_what_is_no_client_is_refused() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from memgang.doors.proxy.failing import Refusals
+from memgang.errors import ModelError
 from memgang.store import tokens
 from tests.proxy.conftest import KEY, Set, openai
 from tests.proxy.test_sharing import ASK, RESPOND, TEXT, raw, streamed
@@ -38,6 +40,13 @@ async def test_a_reader_of_a_stream_that_breaks_is_told(proxy: Set, how: str) ->
     proxy.upstream.next_.clear()
     await asyncio.sleep(1.1)  # what failed as often as is tried is told for a second
     assert (await streamed(proxy.client, **ASK))[0] == TEXT
+
+
+@pytest.mark.parametrize("code", ["\u00b2", "50\u00b2", "9999"])
+def test_what_an_upstream_calls_its_error_is_never_taken_for_a_status(code: str) -> None:
+    """A superscript is a digit and no number: a 502 that says what was said."""
+    reply = Refusals().reply("k", ModelError("m", "transient", code, "it broke off"))
+    assert reply.status == 502 and b"it broke off" in bytes(reply.body)  # type: ignore[arg-type]
 
 
 async def test_a_response_that_breaks_off_is_told(proxy: Set) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from memgang import errors
-from memgang.errors import MemGangError
+from memgang.errors import MemGangError, status_of
 
 # One example of each, with arguments as they are used. A new class has to be added here, or the first test fails.
 EXAMPLES: dict[str, tuple[Any, ...]] = {
@@ -96,6 +96,14 @@ def test_defaults_leave_whole_sentences() -> None:
     assert str(errors.StoreFull("the body", 0, 0)) == "no room for the body: the server is out of memory"
     assert "may succeed" in errors.WorkFailed("f", "transient", "X", "y").hint
     assert "not help" in errors.WorkFailed("f", "permanent", "X", "y").hint
+
+
+@pytest.mark.parametrize(("code", "status"), [
+    ("429", 429), ("200", 200), ("", None), ("timeout", None), ("\u00b2", None), ("40\u00b2", None), ("\u0664\u0660\u0660", None),
+    ("429 rate_limit", None), ("-12", None), ("9" * 5000, None)])
+def test_a_code_is_a_status_only_where_it_is_a_number_of_three_digits(code: str, status: int | None) -> None:
+    """A server may say anything; nothing of it raises."""
+    assert status_of(code) == status
 
 
 def test_catching_the_parent_catches_the_child() -> None:

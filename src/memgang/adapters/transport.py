@@ -21,7 +21,7 @@ from memgang.adapters.exchange import Asked, asked, classified, usage_of
 from memgang.answers import is_plain
 from memgang.answers.chat import only_usage
 from memgang.codec import TTL
-from memgang.errors import ModelError, StreamRestarted, WorkFailed
+from memgang.errors import ModelError, StreamRestarted, WorkFailed, status_of
 from memgang.llms.openai import retry_after_s
 from memgang.model import Usage, current_work
 from memgang.recall import Mode
@@ -176,9 +176,9 @@ def _instead(error: WorkFailed | ModelError) -> tuple[int, dict[str, str], bytes
         return status, headers if error is cause else headers | UNTOLD, body
     if cause is not None and isinstance(cause.__cause__, httpx2.HTTPError):
         raise cause.__cause__ from error
-    if error.code.isascii() and error.code.isdecimal():  # of another's request: its status, and what was said, as the provider would say it
+    if (said := status_of(error.code)) is not None:  # of another's request: its status, and what was said, as the provider would say it
         told = msgspec.json.encode({"error": {"message": error.message, "type": "shared", "code": error.code}})
-        return max(400, int(error.code)), {"content-type": "application/json"} | UNTOLD, told
+        return max(400, said), {"content-type": "application/json"} | UNTOLD, told
     if error.code == "timeout":
         raise httpx2.ReadTimeout(error.message) from error
     if error.code == "connection":

@@ -21,6 +21,7 @@ from memgang.errors import (
     TooLarge,
     UnknownReference,
     WorkFailed,
+    status_of,
 )
 
 REMEMBERED = 1_000
@@ -43,14 +44,15 @@ class Refusals:
     def reply(self, key: str, failure: Exception, **headers: str) -> Reply:
         """The reply to who asked for this call."""
         if isinstance(failure, WorkFailed | ModelError) and not isinstance(failure, AllowanceExceeded):
-            if failure.code.isdigit():
-                return passed_on(self._refusal(key, failure), **headers)
+            if (said := status_of(failure.code)) is not None:
+                return passed_on(self._refusal(key, failure, said), **headers)
             status = {"timeout": 504, "model_not_priced": 403}.get(failure.code, 502)
             return error(status, failure.code, failure.explain(), **headers)
         return told(failure, **headers)
 
-    def _refusal(self, key: str, failure: WorkFailed | ModelError) -> Refusal:
-        status = int(failure.code) if 400 <= int(failure.code) < 600 else 502
+    def _refusal(self, key: str, failure: WorkFailed | ModelError, status: int) -> Refusal:
+        if not 400 <= status < 600:
+            status = 502
         said = self._said.get(key)
         if said is not None and said.status == status:
             return said
