@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import pytest
 
 pytest.importorskip("openai", reason="the OpenAI SDK is not installed: pip install 'memgang[openai]'")
 
+import httpx2
 import openai
 
 import memgang
-from memgang.adapters.transport import _instead
+from memgang.adapters.bridge import Bridge
+from memgang.adapters.transport import Exchanges, _instead
 from memgang.errors import ConfigError, WorkFailed
 from memgang.savings import fold
 from tests.adapters.provider import Provider
@@ -426,6 +428,36 @@ def test_what_a_server_calls_its_error_is_never_taken_for_a_status(code: str) ->
     """A superscript is a digit and no number; the error stays the one it is."""
     with pytest.raises(WorkFailed, match="broke off"):
         _instead(WorkFailed("f", "transient", code, "it broke off", 1))
+
+
+async def test_a_stream_that_is_left_gives_its_connection_back_at_once(space: memgang.Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When leaving it is over, the provider's response is closed, whoever still holds what was read of it."""
+    held, closed = [], []
+
+    async def blocks() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield b"data: {}\n\n"
+        finally:
+            closed.append(True)
+
+    def pieces(_: httpx2.Response) -> AsyncGenerator[bytes, None]:
+        held.append(blocks())
+        return held[-1]
+
+    async def send(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200)
+
+    monkeypatch.setattr(type(space), "stream", lambda _, call, produce, **more: produce())  # nobody follows it from elsewhere
+    exchanges = Exchanges(Bridge(space), "default")
+    body = ASK | {"stream": True, "stream_options": {"include_usage": True}}
+    request = httpx2.Request("POST", "http://h/v1/chat/completions", json=body)
+    wanted = exchanges.asked(request)
+    assert wanted is not None
+    status, _, coming = await exchanges.streamed(wanted, request, send, pieces)
+    assert status == 200 and await anext(coming) == b"data: {}\n\n"
+    await coming.aclose()  # type: ignore[attr-defined]
+    assert closed == [True] and len(held) == 1
 
 
 def test_what_is_no_client_is_refused() -> None:

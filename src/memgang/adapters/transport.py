@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import httpx2
@@ -31,7 +31,7 @@ from memgang.streaming import Stream
 T = TypeVar("T")
 
 Send = Callable[[httpx2.Request], Awaitable[httpx2.Response]]  # the response has its stream still to be read
-Pieces = Callable[[httpx2.Response], AsyncIterator[bytes]]
+Pieces = Callable[[httpx2.Response], AsyncGenerator[bytes, None]]
 UNTOLD = {"x-should-retry": "false"}  # it was tried as often as is tried at all
 
 
@@ -62,7 +62,7 @@ class Exchanges:
         async def compute() -> bytes:
             with _told(asked):
                 response = await send(request)
-                body = b"".join([piece async for piece in pieces(response)])
+                body = await _read(pieces(response))
             self._whole(asked, response, body)
             return exchange.head(response.headers) + body
 
@@ -84,12 +84,14 @@ class Exchanges:
             with _told(asked):
                 response = await self._asking(asked, request, send, pieces)
                 if response.status_code != 200:
-                    body += b"".join([piece async for piece in pieces(response)])
+                    body += await _read(pieces(response))
                     self._whole(asked, response, bytes(body))
-                async for piece in pieces(response):
-                    body += piece
-                    yield exchange.head(response.headers) + piece if first else piece
-                    first = False
+                # Who leaves ends this at the yield: the connection goes back at once then, not when memory is tidied.
+                async with contextlib.aclosing(pieces(response)) as coming:
+                    async for piece in coming:
+                        body += piece
+                        yield exchange.head(response.headers) + piece if first else piece
+                        first = False
             self._whole(asked, response, bytes(body), begun=True)
 
         stream = self.bridge.space.stream(
@@ -110,7 +112,7 @@ class Exchanges:
         response = await send(_again(request, asked.sent()))
         if response.status_code not in (400, 422):
             return response
-        said = b"".join([piece async for piece in pieces(response)])
+        said = await _read(pieces(response))
         if b"stream_options" in said:
             return await send(request)
         return httpx2.Response(response.status_code, headers=_untravelled(response), content=said, request=request)
@@ -125,6 +127,11 @@ class Exchanges:
         if usage is None:
             raise _Refused(asked.model, "transient" if begun else "caller", status, body, headers)
         _spend(usage)
+
+
+async def _read(pieces: AsyncGenerator[bytes, None]) -> bytes:
+    async with contextlib.aclosing(pieces):
+        return b"".join([piece async for piece in pieces])
 
 
 async def _within(request: httpx2.Request, work: Coroutine[Any, Any, T]) -> T:
@@ -281,7 +288,7 @@ class RecallingAsync(httpx2.AsyncBaseTransport):
             response: httpx2.Response = await at(home, self._inner.send(_again(request), stream=True))
             return response
 
-        async def pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
+        async def pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
             blocks = response.aiter_bytes()
             try:
                 while (block := await at(home, _next(blocks))) is not None:
@@ -316,7 +323,7 @@ class Recalling(httpx2.BaseTransport):
         async def send(request: httpx2.Request) -> httpx2.Response:
             return await asyncio.to_thread(self._inner.send, _again(request), stream=True)
 
-        async def pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
+        async def pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
             blocks = response.iter_bytes()
             try:
                 while (block := await asyncio.to_thread(next, blocks, None)) is not None:
