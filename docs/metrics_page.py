@@ -62,9 +62,9 @@ proxy's shared requests | `gen_ai.operation.name`, `gen_ai.provider.name`, `gen_
 `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`, `gen_ai.usage.cache_read.input_tokens`, `gen_ai.response.finish_reasons` |
 | `memgang.put`, `memgang.get` | one object, or several (`memgang.count`) | `memgang.ref`, `memgang.kind` |
 
-A span that failed has `error.type`. No prompt, answer, argument or text of an error is in a span. Events of the log bear the id
-of the trace they belong to (`trace`). A function that an engine runs in a worker process continues the trace there, if it
-knows OpenTelemetry.
+A span that failed has `error.type`: a status, a code of MemGang's, the class of an error, or `_OTHER` for what a
+server calls its error. No prompt, answer, argument or text of an error is in a span. Events of the log bear the id of the trace they
+belong to (`trace`). A function that an engine runs in a worker process continues the trace there, if it knows OpenTelemetry.
 
 | Metric | Unit | |
 |---|---|---|

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from memgang.errors import ModelError
+from memgang.errors import ModelError, status_of
 from memgang.model import Call, Context, Usage
 
 NAME = "memgang"
@@ -30,6 +30,12 @@ OWN_PROCESS = frozenset({"extractive", "simulated", "llama_cpp", "llama-cpp"})  
 # What of a call's parameters the conventions name. Numbers alone: a parameter may hold text.
 _PARAMETERS = {"temperature": "temperature", "top_p": "top_p", "seed": "seed", "max_tokens": "max_tokens",
                "max_completion_tokens": "max_tokens"}
+# Of errors of models: the codes that are ours, and those of providers by which an account is known to be used up.
+_CODES = frozenset({
+    "altered", "bad_json", "budget", "budget_closed", "connection", "cut", "empty", "left", "load", "mismatch",
+    "model_not_priced", "refusal", "replaced", "simulated", "timeout", "unfinished",
+    "billing_hard_limit_reached", "billing_not_active", "account_deactivated", "insufficient_quota", "rate_limit_exceeded"})
+_OTHER = "_OTHER"  # as the conventions call it
 _TOKEN_BUCKETS = [4**n for n in range(14)]  # 1 .. 67,108,864, as the conventions ask for
 _DURATION_BUCKETS = [0.01 * 2**n for n in range(14)]  # 10 ms .. 81.92 s, the same
 _RECALL_BUCKETS = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0]
@@ -218,5 +224,10 @@ def _dotted(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _error(error: BaseException) -> str:
     if isinstance(error, ModelError):
-        return error.code
+        # A code may be what a server calls it, and of such there is no end: as a label it would be a new series each time.
+        if status_of(status := error.code.partition(" ")[0]) is not None:
+            return status
+        if error.code in _CODES or error.code == type(error.__cause__).__name__:
+            return error.code
+        return _OTHER
     return "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else type(error).__name__

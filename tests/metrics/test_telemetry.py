@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import memgang
 from memgang import telemetry
 from memgang.engines.processes import ProcessesEngine
-from memgang.errors import MemGangError
+from memgang.errors import MemGangError, ModelError
 from memgang.gang import Gang
 from memgang.model import Call
 from memgang.savings import fold
@@ -121,6 +121,22 @@ async def test_saved_tokens_are_never_in_the_conventions_metrics(traced: Space, 
     assert saved == {"input": avoided.tokens_in, "output": avoided.tokens_out}
     assert sum(point.value for point in seen.points("memgang.saved.cost")) == pytest.approx(avoided.usd)
     assert {point.attributes["memgang.cache"]: point.count for point in seen.points("memgang.recall.duration")} == {"miss": 1, "hit": 2}
+
+
+def test_what_a_server_calls_its_error_is_no_label(seen: Seen) -> None:
+    """A status, a code of ours or a class stays; of words from outside there is no end, and they are all one label."""
+    told = telemetry.found()
+    assert told is not None
+    classed = ModelError("m", "transient", "KeyError", "it broke off")
+    classed.__cause__ = KeyError("x")
+    codes = ("503", "429 slow down, request 8151", "timeout", "insufficient_quota", "req-8151", "req-8152", "\u00b2", "")
+    for error in (*(ModelError("m", "transient", code, "it broke off") for code in codes), classed, ValueError("y")):
+        with pytest.raises(type(error)), told.asking("openai", "m", {}):
+            raise error
+
+    points = {point.attributes["error.type"]: point.count for point in seen.points("gen_ai.client.operation.duration")}
+    assert points == {"503": 1, "429": 1, "timeout": 1, "insufficient_quota": 1, "_OTHER": 4, "KeyError": 1, "ValueError": 1}
+    assert {span.attributes["error.type"] for span in seen.named("chat m") if span.attributes} == points.keys()
 
 
 async def test_estimated_tokens_are_in_no_metric_of_usage(traced: Space, seen: Seen) -> None:
