@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,10 @@ import openai
 
 import memgang
 from memgang.adapters.bridge import Bridge
+from memgang.adapters.calling import Asked, Calls, Whole
 from memgang.adapters.transport import Exchanges, _instead
 from memgang.errors import ConfigError, WorkFailed
+from memgang.model import Call
 from memgang.savings import fold
 from tests.adapters.provider import Provider
 from tests.gates import raws, until
@@ -161,6 +166,49 @@ def test_a_client_that_blocks_does_the_same(blocking: memgang.BlockingSpace, pro
         assert [chunk.choices[0].delta.content for chunk in stream if chunk.choices] == ["HE", "LLO", None]
     assert client.chat.completions.create(**other).choices[0].message.content == "HELLO"
     assert len(provider.asked) == 2
+
+
+MANY = 40  # an event loop has threads of its own for at most 32
+
+
+async def test_clients_that_block_wait_in_threads_of_their_own(blocking: memgang.BlockingSpace, provider: Provider) -> None:
+    """However many models are waited for, all have been asked, and the event loop's own threads are free for files and hashes."""
+    client = plain(provider, blocking)
+    provider.gate.clear()
+
+    def ask(number: int) -> Any:
+        said = ASK | {"messages": [{"role": "user", "content": f"q{number}"}]}
+        return client.chat.completions.create(**said).choices[0].message.content
+
+    async def all_asked() -> bool:
+        return len(provider.asked) == MANY
+
+    with ThreadPoolExecutor(MANY) as threads:
+        asking = [asyncio.wrap_future(threads.submit(ask, number)) for number in range(MANY)]
+        try:
+            await until(all_asked)
+            free = asyncio.run_coroutine_threadsafe(asyncio.to_thread(str, "free"), blocking.loop)
+            assert await asyncio.wait_for(asyncio.wrap_future(free), 30) == "free"
+        finally:
+            provider.gate.set()
+            answers = await asyncio.gather(*asking)
+    assert answers == [f"Q{number}" for number in range(MANY)]
+
+
+def test_models_of_frameworks_that_block_wait_there_too(blocking: memgang.BlockingSpace) -> None:
+    """All of many are asked at once, with the context variables of who asks."""
+    calls, all_there, mine = Calls(blocking, "default"), threading.Barrier(MANY), contextvars.ContextVar("mine", default=-1)
+
+    def ask(number: int) -> bytes:
+        def answered() -> Whole:
+            all_there.wait(30)
+            return Whole(b"%d" % mine.get(), "m")
+
+        mine.set(number)
+        return calls.whole_blocking(Asked(Call("llm", "f", "1", {"number": number}), False), answered)
+
+    with ThreadPoolExecutor(MANY) as threads:
+        assert list(threads.map(ask, range(MANY))) == [b"%d" % number for number in range(MANY)]
 
 
 async def test_an_awaited_client_may_use_the_space_of_plain_code(blocking: memgang.BlockingSpace, provider: Provider) -> None:

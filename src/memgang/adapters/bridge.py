@@ -6,7 +6,11 @@ Libraries call both from wherever they like. A space lives on one event loop; th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextvars
+import functools
+import os
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from memgang.blocking import BlockingSpace, waited
@@ -14,6 +18,19 @@ from memgang.errors import ConfigError
 from memgang.space import Space
 
 T = TypeVar("T")
+
+# Each waits for a model, for minutes perhaps, and there are never more than callers who block.
+_WAITING_MAX = 1_000
+_threads: ThreadPoolExecutor
+
+
+def _fresh() -> None:
+    global _threads
+    _threads = ThreadPoolExecutor(_WAITING_MAX, "memgang-model")  # which starts its threads when they are needed
+
+
+_fresh()
+os.register_at_fork(after_in_child=_fresh)  # threads are not in the child
 
 
 class Bridge:
@@ -55,3 +72,13 @@ async def at(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T
     if asyncio.get_running_loop() is home:
         return await work
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home))
+
+
+async def in_a_thread(function: Callable[..., T], *args: Any, **options: Any) -> T:
+    """As `asyncio.to_thread`, for calls that wait for a model.
+
+    Not in the threads of the event loop, of which there are four more than cores: the store, files and hashes need those, and
+    would wait behind models.
+    """
+    work = functools.partial(contextvars.copy_context().run, function, *args, **options)
+    return await asyncio.get_running_loop().run_in_executor(_threads, work)

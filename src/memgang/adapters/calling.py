@@ -16,7 +16,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
-from memgang.adapters.bridge import Bridge, at
+from memgang.adapters.bridge import Bridge, at, in_a_thread
 from memgang.adapters.exchange import classified
 from memgang.adapters.spending import spent
 from memgang.blocking import BlockingSpace
@@ -74,7 +74,7 @@ class Calls:
         context = contextvars.copy_context()
 
         async def away() -> Whole:
-            return await asyncio.to_thread(context.run, ask)
+            return await in_a_thread(context.run, ask)
 
         return self.bridge.wait(self._whole(asked, None, away))
 

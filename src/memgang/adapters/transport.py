@@ -16,7 +16,7 @@ import httpx2
 import msgspec
 
 from memgang.adapters import exchange
-from memgang.adapters.bridge import Bridge, at
+from memgang.adapters.bridge import Bridge, at, in_a_thread
 from memgang.adapters.exchange import Asked, asked, classified, usage_of
 from memgang.answers import is_plain
 from memgang.answers.chat import only_usage
@@ -321,15 +321,15 @@ class Recalling(httpx2.BaseTransport):
             return self._inner.send(request, stream=True)
 
         async def send(request: httpx2.Request) -> httpx2.Response:
-            return await asyncio.to_thread(self._inner.send, _again(request), stream=True)
+            return await in_a_thread(self._inner.send, _again(request), stream=True)
 
         async def pieces(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
             blocks = response.iter_bytes()
             try:
-                while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+                while (block := await in_a_thread(next, blocks, None)) is not None:
                     yield block
             finally:
-                await asyncio.to_thread(response.close)
+                await in_a_thread(response.close)
 
         if wanted.streams:
             status, headers, body = bridge.wait(_within(request, exchanges.streamed(wanted, request, send, pieces)))
