@@ -16,6 +16,7 @@ _NAMES = re.compile(
 _HEADERS = re.compile(r"(?:^|_)headers?$")
 # In every name of either kind, as it stands in JSON.
 _HINT = re.compile(rb'(?:key|token|secret|passw|pwd|passphrase|credential|auth|bearer|cookie|header)[^"]*":', re.IGNORECASE)
+_LET_IN = re.compile(r"(?i)(?:^|_)(?:tools|mcp_?servers)$")
 # Where a schema has the names of fields. What it says of a field called `key` is part of what is asked.
 _FIELDS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependentRequired"})
 
@@ -38,18 +39,21 @@ def may_have_some(text: bytes) -> bool:
 def public(settings: Mapping[str, Any], *, fields: bool = False) -> dict[str, Any]:
     """Settings without credentials, at any depth, in lists too.
 
-    Numbers stay, whatever their name (``stop_token_ids``), and so do the fields of schemas: they say what the answer will be.
+    Numbers stay, whatever their name (``stop_token_ids``), and so do the fields of schemas: they say what the answer will be. Tools
+    and servers of tools stay whole: what they are let in with decides what they see, so another's is another call.
     """
     return {name: _public(value, name) for name, value in settings.items() if not _left_out(name, value, fields)}
 
 
-def _public(value: Any, name: str) -> Any:
+def _public(value: Any, name: Any) -> Any:
+    if isinstance(name, str) and _LET_IN.search(name):
+        return value
     if isinstance(value, Mapping):
-        return public(value, fields=name in _FIELDS)
+        return public(value, fields=isinstance(name, str) and name in _FIELDS)
     return [_public(item, "") for item in value] if isinstance(value, list | tuple) else value
 
 
-def _left_out(name: str, value: Any, fields: bool) -> bool:
+def _left_out(name: Any, value: Any, fields: bool) -> bool:
     if not isinstance(name, str) or not is_credential(name):
         return False
     return not (fields and isinstance(value, Mapping | list)) and not _is_numbers(value)

@@ -33,10 +33,13 @@ def test_a_name_that_only_looks_like_one_is_left(name: str) -> None:
 
 
 def test_settings_are_public_at_any_depth() -> None:
-    """In dicts and lists; numbers and fields of schemas stay."""
+    """In dicts and lists; numbers and fields of schemas stay, and tools with what they are let in with."""
     schema = {"type": "object", "properties": {"key": {"type": "string"}, "token": {"const": "x"}}, "required": ["key"]}
-    said: dict[str, Any] = {"routes": [{"api-key": CANARY, "to": ["a", {"apikey": CANARY}]}], "stop_token_ids": [1, 2], "format": schema}
-    assert public(said) == {"routes": [{"to": ["a", {}]}], "stop_token_ids": [1, 2], "format": schema}
+    said: dict[str, Any] = {"routes": [{"api-key": CANARY, "to": ["a", {"apikey": CANARY}]}], "stop_token_ids": [1, 2], "format": schema,
+                            "logit_bias": {5: -100, 7: {(1, 2): 3}}}
+    assert public(said) == said | {"routes": [{"to": ["a", {}]}]}
+    tools = {"builtin_tools": [{"type": "mcp", "authorization": CANARY}], "mcp_servers": [{"authorization_token": CANARY}]}
+    assert public({"extra_body": tools}) == {"extra_body": tools}
     assert CANARY not in str(public({"properties": {"api_key": CANARY}, "auth": {"deep": [CANARY]}, "pair": ({"token": CANARY},)}))
 
 
