@@ -14,8 +14,9 @@ _NAMES = re.compile(
     rf"(?:^|_)(?:{_WHOSE}*(?:key|secret|(?<!eos_)(?<!bos_)(?<!pad_)(?<!unk_)(?<!stop_)token)|(?:{_WHOSE}_?)+(?:keys|tokens)|secrets"
     r"|passwords?|passwd|pwd|passphrase|credentials?|auth|authorization|authentication|bearer|cookies?)(?:_|$)")
 _HEADERS = re.compile(r"(?:^|_)headers?$")
-# In every name of either kind, as it stands in JSON.
-_HINT = re.compile(rb'(?:key|token|secret|passw|pwd|passphrase|credential|auth|bearer|cookie|header)[^"]*":', re.IGNORECASE)
+# One of them is in every name of either kind; looked for one by one first: most calls have none, and that is much faster.
+_PARTS = (b"key", b"token", b"secret", b"passw", b"pwd", b"passphrase", b"credential", b"auth", b"bearer", b"cookie", b"header")
+_HINT = re.compile(b"(?:" + b"|".join(_PARTS) + b')[^"]*":')
 _LET_IN = re.compile(r"(?i)(?:^|_)(?:tools|mcp_?servers)$")
 # Where a schema has the names of fields. What it says of a field called `key` is part of what is asked.
 _FIELDS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependentRequired"})
@@ -33,7 +34,11 @@ def are_headers(name: str) -> bool:
 
 def may_have_some(text: bytes) -> bool:
     """Whether JSON without escapes may have such a name. Fast, and in doubt yes."""
-    return _HINT.search(text) is not None
+    low = text.lower()
+    for part in _PARTS:
+        if part in low:
+            return _HINT.search(low) is not None
+    return False
 
 
 def public(settings: Mapping[str, Any], *, fields: bool = False) -> dict[str, Any]:
