@@ -100,7 +100,8 @@ def drawn(page: Callable[[View], None], still: Still, **given: Any) -> AppTest:
 
 def told(test: AppTest) -> str:
     """All that the page says in Markdown."""
-    return "\n".join(one.value for kind in ("markdown", "caption", "subheader", "info", "warning", "success") for one in test.get(kind))
+    found: list[Any] = [one for kind in ("markdown", "caption", "subheader", "info", "warning", "success") for one in test.get(kind)]
+    return "\n".join(one.value for one in found)
 
 
 def again(test: AppTest) -> AppTest:
@@ -315,19 +316,19 @@ def test_a_chosen_agent_stays_the_same_when_the_table_is_sorted_anew(monkeypatch
         given.append(options)
         return real(data, **options)
 
-    monkeypatch.setattr(agents.st, "dataframe", spy)
+    monkeypatch.setattr(st, "dataframe", spy)
     still = Still(list(RECORDS), Header("run"))
     drawn(agents.page, still)
     first = given[0]
     state: dict[str, Any] = {first["key"]: SimpleNamespace(selection=SimpleNamespace(rows=[2]))}
-    monkeypatch.setattr(agents.st, "session_state", state)
+    monkeypatch.setattr(st, "session_state", state)
     first["on_select"]()
     assert state[agents.CHOSEN] == ("agent", "r")
     state[first["key"]].selection.rows = []
     first["on_select"]()
     assert state[agents.CHOSEN] is None
     monkeypatch.undo()
-    monkeypatch.setattr(agents.st, "dataframe", spy)
+    monkeypatch.setattr(st, "dataframe", spy)
     given.clear()
     still.records.append({"id": "11", "t": 9001, "op": "join", "agent": "a", "role": "read"})
     test = drawn(agents.page, still, selected=("agent", "r"))
@@ -412,6 +413,11 @@ def test_every_page_shows_a_real_run_and_can_be_linked_to(dashboard: Dashboard, 
             look.until("text => document.body.innerText.includes(text)", sign)
             look.until("() => !document.querySelector('[data-testid=stStatusWidget]')")
             assert look.page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0
+        look.go("/agents")
+        look.until("text => document.body.innerText.includes(text)", "Balance")
+        look.page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 15, "y": 52})  # the box of the first row
+        look.until("() => new URLSearchParams(location.search).get('sel')?.startsWith('agent:')")
+        look.until("() => /Wrote/.test(document.body.innerText)")
         tape = dashboard.memgang("export", "last", "--jsonl", str(tmp_path / "tape.jsonl"), "--json")
         assert '"records"' in tape
         fact = re.search(r'"obj":"(\w+)","ring":"fact"', (tmp_path / "tape.jsonl").read_text("utf-8").replace(" ", ""))
