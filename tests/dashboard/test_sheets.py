@@ -415,7 +415,8 @@ def test_every_page_shows_a_real_run_and_can_be_linked_to(dashboard: Dashboard, 
             assert look.page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() == 0
         look.go("/agents")
         look.until("text => document.body.innerText.includes(text)", "Balance")
-        look.page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 15, "y": 52})  # the box of the first row
+        look.until("() => !document.querySelector('[data-testid=stStatusWidget]')")  # a click must not meet a table that is drawn anew
+        look.page.locator(".stDataFrameGlideDataEditor").first.click(position={"x": 15, "y": 52})  # the box of the first row
         look.until("() => new URLSearchParams(location.search).get('sel')?.startsWith('agent:')")
         look.until("() => /Wrote/.test(document.body.innerText)")
         tape = dashboard.memgang("export", "last", "--jsonl", str(tmp_path / "tape.jsonl"), "--json")
