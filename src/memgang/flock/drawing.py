@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from xml.sax.saxutils import escape
 
+from memgang.flock.crew import crew
 from memgang.flock.dial import TURN, Dial, Spot, bands, colours, hue_of, phase_roles, ring_names
 from memgang.flock.fold import Agent, Fold
 from memgang.flock.records import RINGS
@@ -104,7 +105,7 @@ def _lights(fold: Fold, dial: Dial, hue: dict[str, str]) -> Iterator[str]:
 
 
 def _birds(fold: Fold, dial: Dial, hue: dict[str, str]) -> Iterator[str]:
-    agents = [agent for agent in fold.agents.values() if agent.role]  # who has none holds the run together, and does not fly
+    agents = crew(fold)
     size = 9 if len(agents) <= 12 else 7 if len(agents) <= 120 else 4
     for number, agent in enumerate(agents):
         x, y, heading = _perch(agent, number, len(agents), dial)
@@ -173,7 +174,7 @@ def _caption(header: Header, fold: Fold, at_ms: int, width: int, height: int, hu
     counted = f"of LLM calls not made: {saved:,} of {made + saved:,}; {about}{tokens:,} tokens, {about}${dollars:,.4f}"
     yield _text(MARGIN_PX + 74, height - 32, counted, hue["ink"], size=13)
     began = datetime.fromtimestamp(header.began / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if header.began else ""
-    facts = [_safe(header.run, 60), began, f"at {at_ms / 1000:.1f} s", f"{len(fold.agents):,} agents, {len(fold.lights):,} objects",
+    facts = [_safe(header.run, 60), began, f"at {at_ms / 1000:.1f} s", f"{len(crew(fold)):,} agents, {len(fold.lights):,} objects",
              f"model {_safe(header.model, 60)}" if header.model else "", f"MemGang {_safe(header.version, 20)}" if header.version else "",
              "simulated model: latency, tokens and prices are made up" if header.synthetic else "", "names masked" if header.masked else ""]
     yield _text(MARGIN_PX, height - 10, " · ".join(filter(None, facts)), hue["mut"])
