@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+if find_spec("crewai") is None:  # before the variables are set: they hold for the whole process
+    pytest.skip("CrewAI is tested in an environment of its own: see docs/adapters.md", allow_module_level=True)
 # Before it is imported: it would tell its makers of each run, and keep files below the home directory.
 os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
-pytest.importorskip("crewai", reason="CrewAI is tested in an environment of its own: see docs/adapters.md")
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -36,7 +36,7 @@ def chromium() -> Iterator[Any]:
     except Exception as error:
         pytest.skip(str(error))
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(film.FLAGS))
+        browser = playwright.chromium.launch(executable_path=path, args=film.flags())
         yield browser
         browser.close()
 

@@ -65,6 +65,16 @@ def test_spans_say_who_did_what_from_when_to_when() -> None:
     assert found[0].obj == "o" and found[1].by == "a"
 
 
+def test_who_died_was_at_work_until_it_was_told_and_a_reference_is_no_reuse() -> None:
+    """Not to the end of the run; and bytes that did not travel are no call that was not made."""
+    found = spans([
+        {"t": 0, "op": "think_start", "raw": "claimed", "agent": "a", "call": "k"},
+        {"t": 5, "op": "error", "raw": "died", "agent": "b", "call": "k"},
+        {"t": 7, "op": "hit", "raw": "reference", "agent": "b", "obj": "o"},
+        {"t": 900, "op": "phase", "text": "map"}])
+    assert [(s.agent, s.state, s.start, s.end) for s in found] == [("a", "error", 0, 5)]
+
+
 def test_growth_ends_with_the_totals_of_the_run() -> None:
     """Whatever the number of points; calls are those of language models, by cause."""
     records = [{"t": 100 * n, "op": "hit", "raw": "hit", "agent": "a", "why": "hit", "saved": [2, 1, 10, 5, 0, 7]} for n in range(10)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memgang.flock.dial import Dial, bands, colours, ring_names
+from memgang.flock.dial import Dial, bands, colours, hue_of, phase_roles, ring_names
 from memgang.flock.drawing import drawing
 from memgang.flock.fold import Fold
 from memgang.flock.records import RINGS
@@ -58,7 +58,8 @@ def test_objects_stand_where_the_browser_puts_them(count: int, size: tuple[int, 
 def test_names_of_strangers_are_text_in_the_picture() -> None:
     """A title or an agent's name that looks like a tag is shown, and is no element; the file is well-formed, and fetches nothing."""
     made = records(60)
-    text = drawing(Tape(Header("run", title='<img src=x onerror="y">' + "x" * 3000, model="simulated", synthetic=True), made), 30)
+    title = '<img src=x onerror="y">\x00\x1b\u202e' + "x" * 3000
+    text = drawing(Tape(Header("run", title=title, model="simulated", synthetic=True), made), 30)
     root = ET.fromstring(text)
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
         "svg", "defs", "radialGradient", "stop", "rect", "g", "path", "circle", "polygon", "title", "text"}
@@ -77,6 +78,24 @@ def test_the_picture_of_a_moment_shows_what_there_was_then() -> None:
 
     assert dots(early) < dots(late)
     assert "13 of 13" in "".join(early.itertext()) and "25 of 25" in "".join(late.itertext())
+
+
+def test_roles_and_phases_are_those_of_the_scripts() -> None:
+    """Also for a role that nobody knows: the same hue in both languages."""
+    roles = ["note", "find", "answer", "read", "", "somebody's own", "ä\U0001f426", "constructor"]
+    theirs = node.run("""
+        const { lookOf, phaseOf } = await import(WEB + '/roles.js');
+        tell([given.roles.map((role) => lookOf(role).hue), given.phases.map((name) => phaseOf(name).roles)]);
+    """, {"roles": roles, "phases": list(phase_roles())})
+    assert theirs == [[hue_of(role) for role in roles], list(phase_roles().values())]
+
+
+def test_how_far_a_phase_is_is_counted_by_its_own_roles() -> None:
+    """Ten notes planned and none taken are none of the map, whatever others have done meanwhile."""
+    made = [{"id": "1", "t": 0, "op": "run_start"}, {"id": "2", "t": 1, "op": "phase", "text": "map"},
+            {"id": "3", "t": 2, "op": "planned", "role": "note", "text": "10"},
+            *({"id": f"d{n}", "t": 3, "op": "done", "raw": "committed", "ck": "function", "agent": "f", "role": "find"} for n in range(10))]
+    assert "0%" in "".join(ET.fromstring(drawing(Tape(Header("run"), made), 10)).itertext())
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

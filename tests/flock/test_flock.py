@@ -44,6 +44,8 @@ def test_a_moment_sought_twice_is_the_same_twice(open_page: Open) -> None:
     """Totals, birds and labels are the same however one came to a moment: forwards, backwards, or after playing."""
     header, records = tape(8)
     page = open_page((header, records))
+    page.js(STATE, 15_000)
+    page.drawn()  # the stream has its rows now, and the stage what is left
     first = page.js(STATE, 15_000)
     page.js(STATE, 39_000)
     assert page.js(STATE, 15_000) == first

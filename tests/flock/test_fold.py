@@ -32,13 +32,13 @@ numbers = st.integers(0, 3000)
 raws = st.sampled_from(["", "committed", "failed", "released", "fenced", "ended", "hit", "joined", "reference", "put", "waits", "taken",
                         "died", "overhead", "evicted", "expired", "refused", "exhausted"])
 one = st.fixed_dictionaries(
-    {"t": st.integers(-5, 400), "op": st.sampled_from([op for op in OPS if op not in ("run_start", "run_end")])},
+    {"t": st.integers(-5, 400), "op": st.sampled_from(OPS)},
     optional={"raw": raws, "agent": names, "role": st.sampled_from(["note", "answer"]), "obj": ids, "ring": st.sampled_from(RINGS),
               "pos": st.integers(0, 16).map(lambda n: n / 16), "kind": st.just("fact"), "tok": numbers, "bytes": numbers,
               "ms": st.integers(0, 10**6).map(lambda n: n / 1000), "src": st.lists(ids, max_size=3), "call": ids, "fn": st.just("f:g"),
               "ck": st.sampled_from(["llm", "function", "read"]), "by": names, "why": st.sampled_from([*CAUSES, "timeout"]),
               "own": st.lists(numbers, min_size=1, max_size=9), "saved": st.lists(numbers, min_size=1, max_size=9),
-              "known": st.just(1), "text": st.sampled_from(["map", "12", "-3", "x"]), "us": numbers})
+              "known": st.just(1), "text": st.sampled_from(["map", "12", "-3", "x", "--5", "9" * 40, "\u0664", " 7"]), "us": numbers})
 
 
 def folded(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -119,6 +119,31 @@ def test_who_waits_for_whom_is_known_until_the_wait_ends() -> None:
     assert not fold.flights
 
 
+def test_a_leader_that_died_is_at_nothing_any_more() -> None:
+    """Somebody else tells of it, or takes over: the error is the dead one's, and the one who tells goes on as it was."""
+    for ends in ({"op": "error", "raw": "died"}, {"op": "think_start", "raw": "taken"}):
+        fold = Fold()
+        fold.apply({"t": 0, "op": "think_start", "raw": "claimed", "agent": "a", "call": "k"})
+        fold.apply({"t": 1, "op": "read", "agent": "b", "obj": "o"})
+        fold.apply({"t": 5, "agent": "b", "call": "k", **ends})
+        assert not fold.agents["a"].thinking and fold.agents["a"].state == "error" and fold.agents["a"].errors == 1
+        assert fold.agents["b"].errors == 0 and ("k" in fold.flights) == (ends["raw"] == "taken")
+
+
+def test_a_run_that_ends_ends_no_other() -> None:
+    """Of the log of a whole space: while one goes on its agents are shown at work, and after the last none is."""
+    fold = Fold()
+    for rec in ({"t": 0, "op": "run_start", "text": "one"}, {"t": 1, "op": "run_start", "text": "two"},
+                {"t": 2, "op": "run_end", "text": "done"}, {"t": 3, "op": "think_start", "raw": "claimed", "agent": "a", "call": "k"}):
+        fold.apply(rec)
+    assert not fold.ended and fold.agents["a"].state == "think"
+    fold.apply({"t": 4, "op": "run_end", "text": "failed"})
+    assert fold.ended == "failed" and fold.agents["a"].state == "idle"
+    fold.apply({"t": 5, "op": "run_start", "text": "three"})
+    fold.apply({"t": 6, "op": "read", "agent": "a", "obj": "o"})
+    assert not fold.ended and fold.agents["a"].state == "read"
+
+
 def test_a_line_that_comes_late_does_not_turn_an_agent_back() -> None:
     """It is counted, and what the agent does now stays."""
     fold = Fold()
@@ -136,6 +161,14 @@ def test_every_kind_of_object_has_its_place(kind: str, role: str, where: str) ->
     assert ring(kind, role) == where
     event = Event(raw="put", op="write", obj="x" * 32, kind=kind, role=role, at=5)
     assert record(event, 0).get("ring", "") == where and bool(record(event, 0).get("obj")) == bool(where)
+
+
+def test_to_pin_an_object_is_not_to_write_it() -> None:
+    """Nor to make it new, nor to bring back what was forgotten."""
+    for raw in ("pinned", "unpinned"):
+        assert record(Event(raw=raw, op="write", obj="x" * 32, agent="cli", at=5), 0)["op"] == "other"
+    assert record(Event(raw="released", op="think_end", call="k" * 32), 0)["op"] == "think_end"
+    assert record(Event(raw="released", op="released", call="k" * 32), 0)["op"] == "done"
 
 
 def test_a_record_leaves_out_what_is_empty_and_holds_no_secret_field() -> None:

@@ -45,6 +45,36 @@ def colours(theme: str) -> dict[str, str]:
     return dict(re.findall(r'(\w+): "(#[0-9a-f]{6})"', found[1]))
 
 
+@functools.cache
+def looks() -> dict[str, str]:
+    """Role -> hue."""
+    return dict(re.findall(r'"?(\w*)"?: "(\w+)"', _block(source("roles.js"), "LOOK_OF")))
+
+
+def hue_of(role: str) -> str:
+    """The hue of a role; one that is not known has one of three, always the same."""
+    return looks().get(role) or ("map", "shuffle", "reduce")[_hash(role) % 3]
+
+
+@functools.cache
+def phase_roles() -> dict[str, list[str]]:
+    """The roles by whose calls the progress of a phase is counted."""
+    block = re.search(r"const PHASES = \{(.*?)\n\};", source("roles.js"), re.DOTALL)
+    assert block is not None
+    return {name: re.findall(r'"(\w+)"', roles) for name, roles in re.findall(r"(\w+): \{.*?roles: \[(.*?)\] \}", block[1])}
+
+
+def _hash(text: str) -> int:
+    """`hashOf` of roles.js: FNV-1a over UTF-16, mixed."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    value = 2166136261
+    for at in range(0, len(units), 2):
+        value = (value ^ units[at] ^ units[at + 1] << 8) * 16777619 & 0xFFFFFFFF
+    value ^= value >> 15
+    value = value * 2246822519 & 0xFFFFFFFF
+    return value ^ value >> 13
+
+
 def _block(text: str, name: str) -> str:
     found = re.search(rf"const {name} = \{{(.*?)\}};", text, re.DOTALL)
     assert found is not None, name

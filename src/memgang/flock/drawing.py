@@ -7,12 +7,14 @@ in gold, agents at what they are at, how far the phase is, and the numbers. Text
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from xml.sax.saxutils import escape
 
-from memgang.flock.dial import TURN, Dial, Spot, bands, colours, ring_names
+from memgang.flock.crew import crew
+from memgang.flock.dial import TURN, Dial, Spot, bands, colours, hue_of, phase_roles, ring_names
 from memgang.flock.fold import Agent, Fold
 from memgang.flock.records import RINGS
 from memgang.flock.tape import Header, Tape
@@ -21,9 +23,8 @@ CAPTION_PX, TITLE_PX, MARGIN_PX = 58, 40, 18
 HOTTEST = 5
 TITLE_MAX = 120
 FONT = "Inter, 'Segoe UI', system-ui, sans-serif"
-# Role -> hue; the same kinds as in web/roles.js. A role that is not known is grey here.
-_HUES = {"note": "map", "map": "map", "extract": "map", "find": "shuffle", "shuffle": "shuffle", "section": "reduce",
-         "volume": "reduce", "overview": "reduce", "answer": "reduce", "reduce": "reduce"}
+# What XML 1.0 cannot hold, and the marks that turn the direction of text.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 # A bird that flies to the right: tip, wing, tail, wing; in parts of its size.
 _BIRD = ((1.0, 0.0), (-0.85, 0.9), (-0.35, 0.0), (-0.85, -0.9))
 
@@ -41,9 +42,9 @@ def drawing(tape: Tape, at_ms: int, *, width: int = 1440, height: int = 860, the
 
 
 def _lines(header: Header, fold: Fold, at_ms: int, dial: Dial, width: int, height: int, hue: dict[str, str]) -> Iterator[str]:
-    title = escape((header.title or header.run or "a run")[:TITLE_MAX])
+    title = _safe(header.title or header.run or "a run", TITLE_MAX)
     yield (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-           f'role="img" aria-label="{escape(title, {chr(34): "&quot;"})}" font-family="{FONT}">')
+           f'role="img" aria-label="{title.replace(chr(34), "&quot;")}" font-family="{FONT}">')
     yield (f'<defs><radialGradient id="halo"><stop offset="0" stop-color="{hue["gold"]}" stop-opacity=".75"/>'
            f'<stop offset=".35" stop-color="{hue["gold"]}" stop-opacity=".22"/>'
            f'<stop offset="1" stop-color="{hue["gold"]}" stop-opacity="0"/>'
@@ -104,16 +105,16 @@ def _lights(fold: Fold, dial: Dial, hue: dict[str, str]) -> Iterator[str]:
 
 
 def _birds(fold: Fold, dial: Dial, hue: dict[str, str]) -> Iterator[str]:
-    agents = [agent for agent in fold.agents.values() if agent.role]  # who has none holds the run together, and does not fly
+    agents = crew(fold)
     size = 9 if len(agents) <= 12 else 7 if len(agents) <= 120 else 4
     for number, agent in enumerate(agents):
         x, y, heading = _perch(agent, number, len(agents), dial)
         points = " ".join(f"{x + size * (a * math.cos(heading) - c * math.sin(heading)):.1f},"
                           f"{y + size * (a * math.sin(heading) + c * math.cos(heading)):.1f}" for a, c in _BIRD)
         at_work = agent.state not in ("idle", "gone")
-        paint = hue["wait"] if agent.state == "wait" else hue["error"] if agent.state == "error" else hue[_HUES.get(agent.role, "pale")]
+        paint = hue["wait"] if agent.state == "wait" else hue["error"] if agent.state == "error" else hue[hue_of(agent.role)]
         yield (f'<polygon points="{points}" fill="{paint if at_work else hue["idle"]}" fill-opacity="{1 if at_work else 0.55}" '
-               f'stroke="{hue["ground"]}" stroke-width=".7"><title>{escape(agent.name[:80])}</title></polygon>')
+               f'stroke="{hue["ground"]}" stroke-width=".7"><title>{_safe(agent.name, 80)}</title></polygon>')
 
 
 def _perch(agent: Agent, number: int, count: int, dial: Dial) -> tuple[float, float, float]:
@@ -129,21 +130,22 @@ def _perch(agent: Agent, number: int, count: int, dial: Dial) -> tuple[float, fl
 
 
 def _centre(fold: Fold, dial: Dial, hue: dict[str, str]) -> Iterator[str]:
-    planned = sum(role.planned for role in fold.roles.values())
-    done = min(sum(role.done for role in fold.roles.values()), planned)
-    share = 1.0 if fold.ended else done / planned if planned else 0.0
+    name = fold.phases[-1][0] if fold.phases else ""
+    roles = [fold.roles[role] for role in phase_roles().get(name, [name]) if role in fold.roles] or list(fold.roles.values())
+    planned = sum(role.planned for role in roles)
+    share = 1.0 if fold.ended else min(1.0, sum(role.done for role in roles) / planned) if planned else 0.0
     radius, paint = dial.centre, hue["reduce"] if fold.ended else hue["map"]
     yield f'<circle cx="{dial.cx:.1f}" cy="{dial.cy:.1f}" r="{radius + 9:.1f}" fill="{hue["ground"]}" fill-opacity=".85"/>'
     yield f'<circle cx="{dial.cx:.1f}" cy="{dial.cy:.1f}" r="{radius:.1f}" fill="none" stroke="{hue["line"]}" stroke-width="4"/>'
     length = TURN * radius
     yield (f'<circle cx="{dial.cx:.1f}" cy="{dial.cy:.1f}" r="{radius:.1f}" fill="none" stroke="{paint}" stroke-width="4" '
            f'stroke-dasharray="{length * share:.1f} {length:.1f}" transform="rotate(-90 {dial.cx:.1f} {dial.cy:.1f})"/>')
-    says = fold.ended or (fold.phases[-1][0] if fold.phases else "")
+    says = _safe("answer" if fold.ended == "done" else fold.ended or name, 12)
     if planned and not fold.ended:
-        yield _text(dial.cx, dial.cy + 2, f"{share:.0%}", hue["ink"], anchor="middle", size=16, weight=700)
-        yield _text(dial.cx, dial.cy + 18, escape(says[:12]), hue["mut"], anchor="middle")
+        yield _text(dial.cx, dial.cy + 2, f"{math.floor(share * 100)}%", hue["ink"], anchor="middle", size=16, weight=700)
+        yield _text(dial.cx, dial.cy + 18, says, hue["mut"], anchor="middle")
     else:
-        yield _text(dial.cx, dial.cy + 5, escape(says[:12]), hue["ink"], anchor="middle", size=13, weight=650)
+        yield _text(dial.cx, dial.cy + 5, says, hue["ink"], anchor="middle", size=13, weight=650)
 
 
 def _names(fold: Fold, dial: Dial, hue: dict[str, str]) -> Iterator[str]:
@@ -157,7 +159,7 @@ def _names(fold: Fold, dial: Dial, hue: dict[str, str]) -> Iterator[str]:
         x, y = spot.x, spot.y - 12
         if len(taken) < HOTTEST and all(abs(x - a) > 90 or abs(y - b) > 16 for a, b in taken):
             taken.append((x, y))
-            yield _text(x, y, f"{escape(light.kind[:12])} ×{light.reuses:,}", hue["goldText"], anchor="middle", weight=650,
+            yield _text(x, y, f"{_safe(light.kind, 12)} ×{light.reuses:,}", hue["goldText"], anchor="middle", weight=650,
                         ground=hue["ground"])
 
 
@@ -167,16 +169,21 @@ def _caption(header: Header, fold: Fold, at_ms: int, width: int, height: int, hu
     tokens = totals["avoided"]["tokens_in"] + totals["avoided"]["tokens_out"]
     dollars = totals["avoided"]["micro_usd"] / 1e6
     about = "~" if totals["avoided"]["estimated"] else ""
-    share = f"{saved / (made + saved):.0%}" if made + saved else "0%"
+    share = f"{math.floor(saved / (made + saved) * 100)}%" if made + saved else "0%"  # down: 99.6 is not all
     yield _text(MARGIN_PX, height - 30, share, hue["goldText"], size=26, weight=700)
     counted = f"of LLM calls not made: {saved:,} of {made + saved:,}; {about}{tokens:,} tokens, {about}${dollars:,.4f}"
     yield _text(MARGIN_PX + 74, height - 32, counted, hue["ink"], size=13)
     began = datetime.fromtimestamp(header.began / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if header.began else ""
-    facts = [escape(header.run), began, f"at {at_ms / 1000:.1f} s", f"{len(fold.agents):,} agents, {len(fold.lights):,} objects",
-             f"model {escape(header.model)}" if header.model else "", f"MemGang {escape(header.version)}" if header.version else "",
+    facts = [_safe(header.run, 60), began, f"at {at_ms / 1000:.1f} s", f"{len(crew(fold)):,} agents, {len(fold.lights):,} objects",
+             f"model {_safe(header.model, 60)}" if header.model else "", f"MemGang {_safe(header.version, 20)}" if header.version else "",
              "simulated model: latency, tokens and prices are made up" if header.synthetic else "", "names masked" if header.masked else ""]
     yield _text(MARGIN_PX, height - 10, " · ".join(filter(None, facts)), hue["mut"])
     yield _text(width - MARGIN_PX, height - 32, "gold: a call not made", hue["goldText"], anchor="end", size=12)
+
+
+def _safe(text: str, most: int) -> str:
+    """A stranger's text as XML may hold it."""
+    return escape(_CONTROLS.sub(" ", text)[:most])
 
 
 def _text(x: float, y: float, text: str, paint: str, *, anchor: str = "start", size: int = 11, weight: int = 500, ground: str = "") -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -18,9 +20,10 @@ from memgang.flock.page import page
 from memgang.flock.tape import Tape
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+FLAGS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--force-color-profile=srgb")
-STEP_S = 1 / 50  # of the picture's own clock
+STEP_S = 1 / 50  # of the picture's own clock, at most
+FRAMES_MAX = 1_200  # of one film: all of them are in memory when it is put together
 END_S = 1.5  # how long a film stays at the end
 COLOURS = 64
 WIDTH_MIN = 900
@@ -40,6 +43,11 @@ def browser(named: str | None = None) -> str:
     return found
 
 
+def flags() -> list[str]:
+    """How the browser is started. Its sandbox stays, but for root, for whom Chromium has none."""
+    return [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+
+
 def still(tape: Tape, at_ms: int, *, width: int, height: int, theme: str = "dark", named: str | None = None) -> bytes:
     """The picture at that moment of the run, as PNG. Raises ConfigError: no browser, or the extra is not installed."""
     with _stage(tape, width, height, theme, named) as stage:
@@ -50,15 +58,22 @@ def still(tape: Tape, at_ms: int, *, width: int, height: int, theme: str = "dark
 def film(
     tape: Tape, *, width: int, height: int, seconds: float, fps: int, theme: str = "dark", named: str | None = None,
 ) -> bytes:
-    """The whole run in so many seconds, as an animated GIF that begins again at its end. Raises ConfigError: as `still`."""
+    """The whole run in so many seconds, as an animated GIF that begins again at its end.
+
+    Raises:
+        ConfigError: as `still`, or it has too many frames.
+    """
     frames = max(2, round(seconds * fps))
+    if frames > FRAMES_MAX:
+        raise ConfigError(f"{seconds:g} s at {fps} pictures a second are {frames:,} pictures; at most {FRAMES_MAX:,}")
+    steps = math.ceil(1 / fps / STEP_S)
     # Small films are taken large: the words stay words, and the picture keeps its columns.
     wide = max(width, WIDTH_MIN)
     pictures = []
     with _stage(tape, wide, round(height * wide / width), theme, named, film=True) as stage:
         stage.evaluate("(seconds) => { flock.stop(); flock.seek(0); flock.playIn(seconds); }", seconds)
         for _ in range(frames + round(END_S * fps)):
-            stage.evaluate("([n, dt]) => { for (let i = 0; i < n; i++) flock.frame(dt); }", [max(1, round(1 / fps / STEP_S)), STEP_S])
+            stage.evaluate("([n, dt]) => { for (let i = 0; i < n; i++) flock.frame(dt); }", [steps, 1 / fps / steps])
             pictures.append(_shot(stage))
     return _gif(pictures, fps, (width, height), [*colours(theme).values()])
 
@@ -73,7 +88,7 @@ def _stage(tape: Tape, width: int, height: int, theme: str, named: str | None, *
     path = browser(named)
     with sync_playwright() as driver:
         try:
-            chromium = driver.chromium.launch(executable_path=path, args=list(FLAGS))
+            chromium = driver.chromium.launch(executable_path=path, args=flags())
         except Error as error:
             raise ConfigError(f"{path} does not start: {str(error).splitlines()[0]}") from error
         try:

@@ -10,6 +10,7 @@ Money, tokens and calls are what `savings.Ledger` says of the same events; a tes
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +115,7 @@ class Fold:
         self.title = ""
         self.phases: list[list[Any]] = []  # name, from, to (None: it goes on)
         self.ended: str = ""  # done, failed, stopped; "" while it runs
+        self.running = 0  # runs that have begun and not ended: of the log of a whole space there may be several
         self.agents: dict[str, Agent] = {}
         self.lights: dict[str, Light] = {}
         self.flights: dict[str, Flight] = {}
@@ -132,7 +134,8 @@ class Fold:
         self._book(rec, raw)
         match rec["op"]:
             case "run_start":
-                self.title = rec.get("text", "")
+                self.title, self.ended = rec.get("text", ""), ""
+                self.running += 1
             case "run_end":
                 self._end(rec)
             case "phase":
@@ -165,13 +168,13 @@ class Fold:
                     light.reads += 1
                 self._now(agent, "read", t, rec)
             case "think_start":
-                self._begin(rec, call, t)
+                self._begin(rec, call, t, raw)
                 if not agent.thinking:
                     agent.since = t
                 agent.thinking[call] = t
                 self._now(agent, "think", t, rec)
             case "lease":
-                self._begin(rec, call, t)
+                self._begin(rec, call, t, raw)
                 self._now(agent, "work", t, rec)
             case "think_end":
                 self.flights.pop(call, None)
@@ -196,6 +199,9 @@ class Fold:
                 if light is not None:
                     self._written(light, agent, rec, t)
                 self._now(agent, "write", t, rec)
+            case "error" if raw in ("died", "exhausted") and call in self.flights:
+                self._leader_gone(call, t)  # told by somebody else: whoever was at it is gone
+                self.flights.pop(call, None)
             case "error":
                 self.flights.pop(call, None)
                 agent.errors += 1
@@ -241,6 +247,9 @@ class Fold:
         self.phases.append([name, t, None])
 
     def _end(self, rec: dict[str, Any]) -> None:
+        self.running = max(0, self.running - 1)
+        if self.running:
+            return
         self.ended = rec.get("text", "") or "done"
         if self.phases and self.phases[-1][2] is None:
             self.phases[-1][2] = rec["t"]
@@ -268,9 +277,21 @@ class Fold:
     def _role(self, rec: dict[str, Any]) -> Role:
         return self.roles.setdefault(rec.get("role", ""), Role())
 
-    def _begin(self, rec: dict[str, Any], call: str, t: int) -> None:
+    def _begin(self, rec: dict[str, Any], call: str, t: int, raw: str) -> None:
         waiting = self.flights[call].waiting if call in self.flights else []
+        if raw == "taken":
+            self._leader_gone(call, t)
         self.flights[call] = Flight(call, rec.get("fn", ""), rec.get("ck", ""), rec["agent"], t, waiting)
+
+    def _leader_gone(self, call: str, t: int) -> None:
+        """Whoever led this call has died, or is overtaken: it is not at it any more."""
+        flight = self.flights.get(call)
+        if flight is None or (leader := self.agents.get(flight.agent)) is None:
+            return
+        leader.thinking.pop(call, None)
+        leader.errors += 1
+        if leader.call == call:
+            self._now(leader, "error", t)
 
     def _now(self, agent: Agent, state: str, t: int, rec: dict[str, Any] | None = None) -> None:
         if t < agent.at or self.ended:  # a line that comes late
@@ -364,4 +385,4 @@ def _rounded(number: float, parts: float) -> float:
 
 
 def _whole(text: str) -> int:
-    return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() else 0
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else 0

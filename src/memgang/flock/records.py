@@ -31,6 +31,9 @@ ID = 10
 SOURCES_MAX = 64
 TEXT_MAX = 200
 
+FIELDS = frozenset(
+    "id t op raw agent role task obj ring pos kind tok bytes ms src call fn ck by why model own saved known text us".split())
+
 # From the rim to the centre: how far from the answer a memory object is.
 RINGS = ("src", "map", "fact", "part", "red", "ans")
 _RING_OF = {
@@ -41,12 +44,14 @@ _RING_OF = {
 }
 OPS = ("run_start", "phase", "planned", "join", "leave", "read", "think_start", "think_end", "lease", "done", "wait", "hit",
        "write", "name", "evict", "expire", "error", "agg", "run_end", "other")
-_OP_OF = {"committed": "done", "released": "done", "fenced": "done", "planned": "planned"}
+# By the log's own word, where the wider class says too little: to pin an object is not to write it.
+_BY_WORD = {"named": "name", "pinned": "other", "unpinned": "other"}
+_BY_CLASS = {"committed": "done", "released": "done", "fenced": "done"}
 
 
 def record(event: Event, began: int) -> dict[str, Any]:
     """One event as a record. ``began``: the run's start, ms of the server's clock."""
-    op = "name" if event.raw == "named" else _OP_OF.get(event.op, event.op)
+    op = _BY_WORD.get(event.raw) or _BY_CLASS.get(event.op, event.op)
     op = op if op in OPS else "other"
     stands = ring(event.kind, event.role) if event.kind else ""
     seen = stands or not event.kind  # a run's own record is no memory of the gang's

@@ -52,19 +52,25 @@ def spans(records: Iterable[dict[str, Any]]) -> list[Span]:
         about = Span(agent, rec.get("role", ""), "", t, t, rec.get("obj", ""), call, rec.get("fn", ""), rec.get("by", ""))
         match op:
             case "think_start" | "lease":
+                if rec.get("raw") == "taken":
+                    _cut_off(under_way, found, call, t)
                 under_way[agent, call] = about._replace(state="think" if op == "think_start" else "work")
             case "think_end" | "done":
                 if (begun := under_way.pop((agent, call), None)) is not None:
                     failed = rec.get("raw") == "failed"
                     found.append(begun._replace(end=t, obj=rec.get("obj", begun.obj), state="error" if failed else begun.state))
+            case "error" if rec.get("raw") in ("died", "exhausted"):  # told by somebody else
+                _cut_off(under_way, found, call, t)
             case "error":
                 begun = under_way.pop((agent, call), about)
                 found.append(begun._replace(end=max(t, begun.start + INSTANT_MS), state="error"))
             case "hit" if rec.get("raw") == "joined":
                 found.append(about._replace(state="wait", start=t - round(rec.get("ms", 0))))
                 found.append(about._replace(state="reuse", end=t + INSTANT_MS))
-            case "hit" | "read" | "write":
-                found.append(about._replace(state="reuse" if op == "hit" else op, end=t + INSTANT_MS))
+            case "hit" if rec.get("raw", "hit") == "hit":  # a reference that was never opened is no call
+                found.append(about._replace(state="reuse", end=t + INSTANT_MS))
+            case "read" | "write":
+                found.append(about._replace(state=op, end=t + INSTANT_MS))
     return found + [begun._replace(end=max(last, begun.start)) for begun in under_way.values()]
 
 
@@ -86,6 +92,13 @@ def busy(found: Iterable[Span], states: Sequence[str] = ("think", "wait", "work"
             before = at
         times[agent] = {name: spent[name] for name in states if spent[name]}
     return times
+
+
+def _cut_off(under_way: dict[tuple[str, str], Span], found: list[Span], call: str, t: int) -> None:
+    """Whoever was at this call has died, or was overtaken: it was at it until now at most."""
+    for key in [key for key in under_way if key[1] == call]:
+        begun = under_way.pop(key)
+        found.append(begun._replace(end=max(t, begun.start), state="error"))
 
 
 def growth(records: Sequence[dict[str, Any]], points: int = 200) -> list[Moment]:

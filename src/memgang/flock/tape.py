@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from memgang.errors import ConfigError, MemGangError, StoreUnavailable, UnknownReference
-from memgang.flock.records import record
+from memgang.flock.records import FIELDS, record
 from memgang.model import Event, Ref
 from memgang.space import Space
 
@@ -221,6 +221,8 @@ def decoded(text: bytes, name: str = "the tape") -> Tape:
             f"{name} is no tape: its first line should be a header ({error}); `memgang export RUN --jsonl` writes one") from None
     if line.memgang_tape != FORMAT:
         raise ConfigError(f"{name} is a tape of form {line.memgang_tape}; this version reads form {FORMAT}")
+    if not all(0 <= at < 1 << 47 for at in (line.header.started, line.header.ended, line.header.began)):
+        raise ConfigError(f"{name}: the times of its header are no ms since 1970")
     records: list[dict[str, Any]] = []
     for number, words in enumerate(rest.splitlines(), 2):
         if not words.strip():
@@ -264,16 +266,19 @@ def _checked(words: dict[str, Any]) -> dict[str, Any]:
     """A record of a file that anybody may have written: what the fold would stumble over is refused here."""
     if not isinstance(words.get("id"), str) or not _is_number(words.get("t")) or not isinstance(words.get("op"), str):
         raise ValueError("it needs id, t and op")
+    if abs(words["t"]) >= 1 << 47:
+        raise ValueError("t is no time of a run")
     for name in _TEXTS:
         if not isinstance(words.get(name, ""), str):
             raise ValueError(f"{name} is no text")
     for name in _NUMBERS:
-        if name in words and not _is_number(words[name]):
-            raise ValueError(f"{name} is no number")
+        if name in words and not (_is_number(words[name]) and 0 <= words[name] < 1 << 53):
+            raise ValueError(f"{name} is no number from 0 on")
     for name in ("own", "saved"):
         figures = words.get(name, [])
-        if not isinstance(figures, list) or len(figures) > 9 or not all(type(figure) is int for figure in figures):
-            raise ValueError(f"{name} is no list of at most 9 whole numbers")
+        if not isinstance(figures, list) or len(figures) > 9 or not all(
+                type(figure) is int and 0 <= figure < 1 << 53 for figure in figures):
+            raise ValueError(f"{name} is no list of at most 9 whole numbers from 0 on")
     parents = words.get("src", [])
     if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
         raise ValueError("src is no list of texts")
@@ -307,7 +312,7 @@ class _Aliases:
 
 
 def _masked(words: dict[str, Any], aliases: _Aliases) -> dict[str, Any]:
-    out = dict(words)
+    out = {name: value for name, value in words.items() if name in FIELDS}  # what we do not know may be anything
     for field, kind in (("agent", "agent-"), ("by", "agent-"), ("obj", "o"), ("call", "c"), ("task", "t")):
         if out.get(field):
             out[field] = aliases.of(kind, out[field])

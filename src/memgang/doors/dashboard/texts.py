@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -23,6 +24,11 @@ def line(text: str, most: int = TEXT_MAX) -> str:
 def plain(text: str, most: int = TEXT_MAX) -> str:
     """The same for what reads Markdown (labels, captions, `st.write`): no mark in it means anything."""
     return _MARKS.sub(r"\\\1", line(text, most))
+
+
+def command(*words: str) -> str:
+    """A command to be copied into a shell, which takes each word as it is: a space or a run may have any name."""
+    return shlex.join(line(word) for word in words)
 
 
 def zone() -> tzinfo:

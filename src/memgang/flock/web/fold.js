@@ -29,6 +29,7 @@ export class Fold {
     this.title = "";
     this.phases = []; // [name, from, to or null]
     this.ended = "";
+    this.running = 0; // runs that have begun and not ended: of the log of a whole space there may be several
     this.agents = new Map();
     this.lights = new Map();
     this.flights = new Map();
@@ -48,7 +49,11 @@ export class Fold {
     this.count(rec, raw);
     this.book(rec, raw);
     switch (rec.op) {
-      case "run_start": this.title = rec.text ?? ""; break;
+      case "run_start":
+        this.title = rec.text ?? "";
+        this.ended = "";
+        this.running++;
+        break;
       case "run_end": this.end(rec); break;
       case "phase": this.phase(rec.text ?? "", t); break;
       case "planned": this.role(rec).planned += whole(rec.text ?? ""); break;
@@ -75,13 +80,13 @@ export class Fold {
         this.now(agent, "read", t, rec);
         break;
       case "think_start":
-        this.begin(rec, call, t);
+        this.begin(rec, call, t, raw);
         if (!agent.thinking.size) agent.since = t;
         agent.thinking.set(call, t);
         this.now(agent, "think", t, rec);
         break;
       case "lease":
-        this.begin(rec, call, t);
+        this.begin(rec, call, t, raw);
         this.now(agent, "work", t, rec);
         break;
       case "think_end":
@@ -110,6 +115,11 @@ export class Fold {
         this.now(agent, "write", t, rec);
         break;
       case "error":
+        if ((raw === "died" || raw === "exhausted") && this.flights.has(call)) {
+          this.leaderGone(call, t); // told by somebody else: whoever was at it is gone
+          this.flights.delete(call);
+          break;
+        }
         this.flights.delete(call);
         agent.errors++;
         if (raw === "failed" && rec.ck === "function") this.role(rec).failed++;
@@ -170,6 +180,8 @@ export class Fold {
   }
 
   end(rec) {
+    this.running = Math.max(0, this.running - 1);
+    if (this.running) return;
     this.ended = rec.text || "done";
     const last = this.phases.at(-1);
     if (last && last[2] === null) last[2] = rec.t;
@@ -213,9 +225,19 @@ export class Fold {
     return role;
   }
 
-  begin(rec, call, t) {
+  begin(rec, call, t, raw) {
     const waiting = this.flights.get(call)?.waiting ?? [];
+    if (raw === "taken") this.leaderGone(call, t);
     this.flights.set(call, { call, fn: rec.fn ?? "", kind: rec.ck ?? "", agent: rec.agent, since: t, waiting });
+  }
+
+  // Whoever led this call has died, or is overtaken: it is not at it any more.
+  leaderGone(call, t) {
+    const flight = this.flights.get(call), leader = flight && this.agents.get(flight.agent);
+    if (!leader) return;
+    leader.thinking.delete(call);
+    leader.errors++;
+    if (leader.call === call) this.now(leader, "error", t);
   }
 
   now(agent, state, t, rec) {
@@ -312,5 +334,5 @@ function named(map, tell) {
 }
 
 function whole(text) {
-  return /^-?\d+$/.test(text) ? parseInt(text, 10) : 0;
+  return /^-?[0-9]{1,9}$/.test(text) ? parseInt(text, 10) : 0;
 }

@@ -130,6 +130,7 @@ export class Hud {
     say(node, text);
     if (node.dataset.id === id) return;
     node.dataset.id = id;
+    node.tabIndex = 0;
     node.title = clip(id, 300);
     const address = this.href ? safeAddress(this.href({ kind, id })) : null;
     if (address) {
@@ -148,12 +149,13 @@ export class Hud {
   hot(fold, most) {
     const { parts } = this, top = mostReused(fold, 5).slice(0, most), first = Math.max(1, ...top.map((light) => light.reuses));
     show(parts.hotBox, most > 0);
+    if (top.length && parts.hot.contains(parts.hot.getRootNode().activeElement)) return; // what has the focus does not become something else
     const rows = rowsOf(parts.hot, Math.max(top.length, 1), () => make("div", {}, this.name("object"), make("em"), make("u", { "aria-hidden": "true" })));
     if (!top.length) {
       say(rows[0].children[0], "nothing reused yet");
       rows[0].className = "none";
       say(rows[0].children[1], "");
-      rows[0].children[0].removeAttribute("data-id");
+      for (const name of ["data-id", "href", "role", "tabindex", "title"]) rows[0].children[0].removeAttribute(name); // a text, and no button
       rows[0].children[2].style.width = "0";
       return;
     }

@@ -25,6 +25,7 @@ export class Tables {
   // `keep(kind, id)`: what a search leaves.
   update(fold, birds, dial, aliases, t, keep) {
     const agents = birds.list.filter((bird) => keep("agent", bird.name)), shown = agents.slice(0, SHOWN);
+    this.held = this.box.contains(this.box.getRootNode().activeElement); // what has the focus does not become something else
     this.fill(this.agents, "agent", shown, agents.length, (bird) => [bird.name, [
       bird.alias, bird.agent.role || "\u2013", bird.state === "idle" ? "rests" : bird.state === "gone" ? "left" : doing(bird, dial), bird.agent.reads, bird.agent.writes,
       bird.agent.reuses, bird.agent.asked, bird.agent.wait_ms ? lasted(bird.agent.wait_ms) : "", counted(bird.agent.saved[2] + bird.agent.saved[3]).replace(/^0$/, ""), bird.agent.errors]]);
@@ -35,9 +36,20 @@ export class Tables {
       light.bytes ? sized(light.bytes) : "", light.reads, light.reuses, light.src.length || ""]]);
   }
 
+  // In the order of before while somebody is in it, what is new behind.
+  kept(table, list, tell) {
+    if (this.held && table.order) {
+      const places = new Map(table.order.map((id, place) => [id, place]));
+      list = list.map((item, i) => [places.get(tell(item)[0]) ?? places.size + i, item]).sort((one, other) => one[0] - other[0]).map(([, item]) => item);
+    }
+    table.order = list.map((item) => tell(item)[0]);
+    return list;
+  }
+
   fill(table, kind, list, all, tell) {
     say(table.caption, all > list.length ? `${table.title}: ${list.length} of ${all}, the most used first; search for others` : `${table.title}: ${all}`);
     const { body } = table;
+    list = this.kept(table, list, tell);
     while (body.children.length > list.length) body.lastElementChild.remove();
     while (body.children.length < list.length) {
       const row = make("tr", {}, make("th", { scope: "row" }, this.hud.name(kind)));

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+import zlib
 from collections import Counter
 from typing import Any
 
 import altair as alt
 import streamlit as st
 
-from memgang.doors.dashboard.sheets.charts import STATE_COLOURS, STATES, chart_of
+from memgang.doors.dashboard.sheets.charts import chart_of, palette, states
+from memgang.doors.dashboard.sheets.shown import records
 from memgang.doors.dashboard.texts import line, plain, span
 from memgang.doors.dashboard.view import View
+from memgang.flock.crew import crew
 from memgang.flock.fold import Agent, Fold
 from memgang.flock.spans import LLM_CALLS, MICRO_USD, TOKENS_IN, TOKENS_OUT, Span, busy, spans
 
 BARS = 40  # agents in the chart: those with the most to do
 OBJECTS = 50
+CHOSEN = "mg_sel"  # what is chosen, as the frame keeps it and writes it into the address
 
 
-def rows(fold: Fold) -> list[dict[str, Any]]:
-    """The table: one row for each agent with a role, those with the most reused memory first."""
+def ordered(fold: Fold) -> list[tuple[Agent, int]]:
+    """The agents of the table, and how often the others used their memory; those with the most reused memory first."""
     used: Counter[str] = Counter()
     for light in fold.lights.values():
         used[light.by] += light.reuses
-    made = [_row(agent, used[agent.name]) for agent in fold.agents.values() if agent.role]
-    return sorted(made, key=lambda row: (-row["others used its memory"], row["agent"]))
+    return sorted(((agent, used[agent.name]) for agent in crew(fold)), key=lambda one: (-one[1], one[0].name))
+
+
+def rows(fold: Fold) -> list[dict[str, Any]]:
+    """The table: one row for each of them."""
+    return [_row(agent, used) for agent, used in ordered(fold)]
 
 
 def _row(agent: Agent, used: int) -> dict[str, Any]:
@@ -48,24 +57,26 @@ def page(view: View) -> None:
         return
     _headline(fold, table)
     most = max(1, max(row["others used its memory"] for row in table))
-    event = st.dataframe(
-        table, hide_index=True, key="agents", on_select="rerun", selection_mode="single-row",
+    paint = palette()
+    names = [agent.name for agent, _ in ordered(fold)]
+    # A selection is the number of a row: a table in another order is another table, in which no row is chosen.
+    key = f"agents-{zlib.crc32(repr(names).encode()):08x}"
+    st.dataframe(
+        table, hide_index=True, key=key, on_select=functools.partial(_picked, key, names), selection_mode="single-row",
         column_config={"dollars": st.column_config.NumberColumn(format="$%.4f"),
                        "others used its memory": st.column_config.ProgressColumn(
-                           format="%d", min_value=0, max_value=most, color="#ffd166")})
-    found = spans(view.tape().records)
-    picked = event.selection.rows
-    linked = view.selected[1] if view.selected and view.selected[0] == "agent" else ""
-    name = list_of_names(fold, table)[picked[0]] if picked else linked
+                           format="%d", min_value=0, max_value=most, color=paint["gold"])})
+    found = spans(records(view))
+    name = view.selected[1] if view.selected and view.selected[0] == "agent" else ""
     if name in fold.agents:
         _one(view, fold, fold.agents[name], found)
     _balance(found)
 
 
-def list_of_names(fold: Fold, table: list[dict[str, Any]]) -> list[str]:
-    """The agents' whole names in the order of the table, whose names are cut."""
-    by_shown = {line(name, 120): name for name in fold.agents}
-    return [by_shown[row["agent"]] for row in table]
+def _picked(key: str, names: list[str]) -> None:
+    """A row was chosen, or left again. The name is kept, not the row: in a run that goes on, rows change their places."""
+    chosen = st.session_state[key].selection.rows
+    st.session_state[CHOSEN] = ("agent", names[chosen[0]]) if chosen else None
 
 
 def _headline(fold: Fold, table: list[dict[str, Any]]) -> None:
@@ -73,10 +84,10 @@ def _headline(fold: Fold, table: list[dict[str, Any]]) -> None:
     waits = max(table, key=lambda row: row["waited, s"])
     useful = table[0]
     columns = st.columns(4)
-    columns[0].metric("Agents", f"{len(table):,}", help="With a role; who holds the run together is not counted.")
+    columns[0].metric("Agents", f"{len(table):,}", help="Those with a role, if any has one: who holds the run together is not counted.")
     columns[1].metric("At work now", f"{sum(states[s] for s in ('think', 'work', 'read', 'write', 'reuse')):,}",
                       help=f"{states['wait']:,} wait, {states['idle']:,} are idle")
-    columns[2].metric("Waited longest", f"{waits['waited, s']:.1f} s", help=line(waits["agent"]))
+    columns[2].metric("Waited longest", f"{waits['waited, s']:.1f} s", help=plain(waits["agent"]))
     columns[3].metric("Errors", f"{sum(row['errors'] for row in table):,}")
     if useful["others used its memory"]:
         st.caption(f"Most useful to the others: **{plain(useful['agent'])}**, whose memory was used "
@@ -91,13 +102,14 @@ def _few(names: list[str]) -> str:
 
 
 def _one(view: View, fold: Fold, agent: Agent, found: list[Span]) -> None:
-    st.subheader(line(agent.name, 80))
+    st.subheader(plain(agent.name, 80))
     mine = [one for one in found if one.agent == agent.name]
     times = busy(mine).get(agent.name, {})
-    st.caption(f"{plain(agent.role)} · " + ", ".join(f"{name} {span(ms)}" for name, ms in times.items() if ms))
+    at_work = ", ".join(f"{name} {span(ms)}" for name, ms in times.items() if ms)
+    st.caption(" · ".join(filter(None, (plain(agent.role), at_work))))
     chart = chart_of([_bar(one) for one in mine]).mark_bar(height=16).encode(
         x=alt.X("from:Q", title="s since the run began"), x2="to:Q",
-        color=alt.Color("state:N", scale=alt.Scale(domain=STATES, range=STATE_COLOURS)),
+        color=alt.Color("state:N", scale=states(palette())),
         tooltip=["state:N", "from:Q", "to:Q", "object:N", "call of:N"])
     st.altair_chart(chart.properties(height=70), key="lane")
     written = [light for light in fold.lights.values() if light.by == agent.name]
@@ -129,7 +141,7 @@ def _balance(found: list[Span]) -> None:
     values = [{"agent": line(name, 60), "state": state, "seconds": ms / 1000} for name in most for state, ms in times[name].items()]
     st.altair_chart(chart_of(values).mark_bar().encode(
         x=alt.X("seconds:Q", title="seconds"), y=alt.Y("agent:N", sort="-x", title=None),
-        color=alt.Color("state:N", scale=alt.Scale(domain=STATES, range=STATE_COLOURS)),
+        color=alt.Color("state:N", scale=states(palette())),
         tooltip=["agent:N", "state:N", "seconds:Q"]), key="balance")
     if len(times) > BARS:
         st.caption(f"The {BARS} agents with the most to do, of {len(times):,}.")

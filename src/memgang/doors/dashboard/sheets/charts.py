@@ -1,4 +1,5 @@
-"""What the charts of all pages share: the colours of states and causes. Gold is reuse, here too, and nothing else."""
+"""What the charts of all pages share: the colours of states and causes, in the viewer's theme. Gold is reuse, here too, and
+nothing else."""
 
 from __future__ import annotations
 
@@ -6,11 +7,35 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
+import streamlit as st
 
-STATES = ["think", "work", "wait", "read", "write", "reuse", "error"]
-STATE_COLOURS = ["#7468f2", "#66708f", "#ff8a4c", "#8fa3d8", "#cf8bff", "#ffd166", "#ff6b6b"]
-CAUSES = ["made", "hit", "joined", "read", "reference", "prefix"]
-CAUSE_COLOURS = ["#66708f", "#ffd166", "#e0a93b", "#c08a2a", "#94691f", "#6b4c16"]
+from memgang.flock.dial import colours
+
+# What each state is painted with, by the palette's names (`STATE_HUES` of palette.js).
+_HUES = {"think": "think", "work": "idle", "wait": "wait", "read": "read", "write": "write", "reuse": "gold", "error": "error"}
+STATES = list(_HUES)
+# How much of its gold each cause keeps; what was made and paid for has none.
+_GOLD = {"hit": 1.0, "joined": 0.86, "read": 0.74, "reference": 0.62, "prefix": 0.52}
+CAUSES = ["made", *_GOLD]
+
+
+def palette() -> dict[str, str]:
+    """The colours in the theme the viewer has; those of the light one until the browser has told, as a page is drawn then."""
+    return colours("dark" if st.context.theme.type == "dark" else "light")
+
+
+def states(paint: dict[str, str]) -> alt.Scale:
+    """The colours of what agents do."""
+    return alt.Scale(domain=STATES, range=[paint[_HUES[state]] for state in STATES])
+
+
+def causes(paint: dict[str, str]) -> alt.Scale:
+    """The colours of why a call was not made, the first one the flock's gold, and of those that were."""
+    return alt.Scale(domain=CAUSES, range=[paint["idle"], *(_darker(paint["gold"], share) for share in _GOLD.values())])
+
+
+def _darker(colour: str, share: float) -> str:
+    return "#" + "".join(f"{round(int(colour[at:at + 2], 16) * share):02x}" for at in (1, 3, 5))
 
 
 def chart_of(values: list[dict[str, Any]]) -> alt.Chart:

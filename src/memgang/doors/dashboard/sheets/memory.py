@@ -8,16 +8,18 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from memgang.doors.dashboard.sheets.charts import chart_of, treemap
-from memgang.doors.dashboard.texts import line, moment, plain, span
+from memgang.doors.dashboard.sheets.charts import chart_of, palette, treemap
+from memgang.doors.dashboard.sheets.shown import records
+from memgang.doors.dashboard.texts import command, line, moment, plain, span
 from memgang.doors.dashboard.view import View
 from memgang.errors import MemGangError
 from memgang.flock.descent import children, down, unused, up
-from memgang.flock.dial import colours
 from memgang.flock.fold import Fold, Light
 from memgang.flock.records import ID, ring
 from memgang.flock.tape import ALL
-from memgang.model import MemoryObject, Ref
+from memgang.lineage import Forgotten
+from memgang.model import MemoryObject
+from memgang.space import Space
 
 LISTED = 200
 LOOKED_AT = 2_000  # records of the space that the forecast reads
@@ -94,7 +96,7 @@ def page(view: View) -> None:
 
 def _treemap(kinds: list[dict[str, Any]]) -> None:
     tiles = treemap([(kind["kind"], kind["bytes"]) for kind in kinds], width=2.0)
-    paint = colours("dark")
+    paint = palette()
     values = [{"kind": tile.name, "bytes": tile.value, "paint": paint.get(ring(tile.name, ""), paint["idle"]),
                "x": tile.x, "y": tile.y, "x2": tile.x2, "y2": tile.y2,
                "mx": (tile.x + tile.x2) / 2, "my": (tile.y + tile.y2) / 2,
@@ -103,7 +105,7 @@ def _treemap(kinds: list[dict[str, Any]]) -> None:
     rectangles = chart.mark_rect(stroke="white", strokeOpacity=0.6).encode(
         x=alt.X("x:Q", axis=None), x2="x2:Q", y=alt.Y("y:Q", axis=None), y2="y2:Q", color=alt.Color("paint:N", scale=None),
         tooltip=["kind:N", alt.Tooltip("bytes:Q", format=",")])
-    names = chart.mark_text(fontSize=12, color="#0a1020").encode(x="mx:Q", y="my:Q", text="label:N")
+    names = chart.mark_text(fontSize=12, color=paint["ground"]).encode(x="mx:Q", y="my:Q", text="label:N")
     st.altair_chart((rectangles + names).properties(height=260), key="treemap")
     st.caption("Bytes by kind.")
 
@@ -123,21 +125,21 @@ def _forecast(view: View) -> None:
         found = await space.find(run=None if view.run == ALL else view.run, limit=LOOKED_AT)
         return found.objects, space.store.log.server_ms()
 
-    records, now = view.ask(newest)
-    values = forecast(records, now)
-    never = sum(1 for record in records if not record.expires)
+    there, now = view.ask(newest)
+    values = forecast(there, now)
+    never = sum(1 for record in there if not record.expires)
     if values:
         st.altair_chart(chart_of(values).mark_bar().encode(
             x=alt.X("in:Q", title="hours from now", bin=alt.Bin(maxbins=24)),
             y=alt.Y("sum(bytes):Q", title="bytes that expire")), key="expiry")
-    st.caption(f"{len(records):,} objects looked at; {never:,} of them never expire by themselves.")
+    st.caption(f"{len(there):,} objects looked at; {never:,} of them never expire by themselves.")
 
 
 # ── one object ────────────────────────────────────────────────────────────────────────────────
 
 
 def _one(view: View, fold: Fold, light: Light) -> None:
-    st.subheader(f"{line(light.kind, 40) or 'object'} mg:{line(light.id, 32)}")
+    st.subheader(f"{plain(light.kind, 40) or 'object'} mg:{plain(light.id, 32)}")
     family = children(fold)
     above, below = up(fold, light.id), down(fold, light.id, family)
     record = _record(view, light)
@@ -154,7 +156,7 @@ def _one(view: View, fold: Fold, light: Light) -> None:
         _relatives(view, fold, "Made from it", family.get(light.id, []), below)
     with right:
         st.markdown("**Used by**")
-        used = Counter(rec["agent"] for rec in view.tape().records
+        used = Counter(rec["agent"] for rec in records(view)
                        if rec.get("obj") == light.id and rec["op"] in ("read", "hit") and rec.get("agent"))
         st.dataframe([{"agent": line(name, 80), "times": times} for name, times in used.most_common(LISTED)], hide_index=True)
     _preview(view, light)
@@ -208,7 +210,8 @@ def _preview(view: View, light: Light) -> None:
     text = value if isinstance(value, str) else repr(value) if isinstance(value, bytes) else _shown(value)
     st.code(text[:PREVIEW_MAX], language=None, wrap_lines=True)
     if len(text) > PREVIEW_MAX:
-        st.caption(f"The first {PREVIEW_MAX:,} of {len(text):,} characters; the whole: `memgang get mg:{line(light.id, 32)}`")
+        st.caption(f"The first {PREVIEW_MAX:,} of {len(text):,} characters; the whole:")
+        st.code(command("memgang", "get", f"mg:{light.id}", "--space", view.space), language=None)
 
 
 def _shown(value: object) -> str:
@@ -227,24 +230,61 @@ def _commands(view: View, light: Light, below: dict[str, int], fold: Fold) -> No
     kinds = Counter(fold.lights[ident].kind or "object" for ident in below if ident in fold.lights)
     going = ", ".join(f"{count:,} {plain(kind, 30)}" for kind, count in kinds.most_common(6))
     st.markdown(f"**If it goes**, these may go with it: {going or 'nothing that the log of this run knows'}.")
-    ref = f"mg:{line(light.id, 32)}"
-    st.code(f"memgang forget {ref} --cascade --space {view.space}\nmemgang pin {ref} --space {view.space}", language=None)
+    ref = f"mg:{light.id}"
+    st.code("\n".join(command("memgang", *words, "--space", view.space) for words in (
+        ("show", ref), ("pin", ref), ("forget", ref, "--cascade"))), language=None)
+    st.caption("`show` tells its places in documents." + (
+        " This was read from a source: `memgang invalidate SOURCE`, with the file or address it was read from, forgets all that was "
+        "read there and what was made of it, and asks first." if light.ring == "src" else ""))
     if not view.allow_write:
         return
     left, right = st.columns(2)
     if left.button("Pin for an hour", key=f"pin-{light.id}"):
         view.ask(lambda space: _pinned(space, ref))
         st.toast("Pinned.")
-    if right.button("Forget it and what rests on it", key=f"forget-{light.id}", type="primary"):
-        gone = view.ask(lambda space: _forgotten(space, ref))
-        st.toast(f"{gone:,} objects forgotten.")
+    with right:
+        _forget(view, light.id)
 
 
-async def _pinned(space: Any, ref: str) -> None:
+def _forget(view: View, ident: str) -> None:
+    """Nothing goes at one click: the first looks how far it would reach, and the second is asked for with that said."""
+    state, key = st.session_state, f"reach-{ident}"
+    if st.button("Forget it and what rests on it ...", key=f"forget-{ident}"):
+        state[key] = view.ask(lambda space: _forgotten(space, f"mg:{ident}", dry_run=True))
+    reach: Forgotten | None = state.get(key)
+    if reach is None:
+        return
+    asking = st.empty()
+    with asking.container():
+        st.warning(_reach(reach))
+        sure = st.button(f"Forget {_objects(reach)}", key=f"sure-{ident}", type="primary")
+        keep = st.button("Keep it", key=f"keep-{ident}")
+    if sure or keep:
+        del state[key]  # before it is done: who asks again after an error is shown what is left
+        asking.empty()
+    if sure:
+        gone = view.ask(lambda space: _forgotten(space, f"mg:{ident}", dry_run=False))
+        asking.success(f"Forgotten: {_objects(gone)}, {gone.bytes:,} bytes.")
+
+
+def _reach(reach: Forgotten) -> str:
+    """What would go, as `memgang forget --cascade --dry-run` says it."""
+    kinds = ", ".join(f"{count:,} {plain(kind, 40)}" for kind, count in reach.kinds.items())
+    answers, runs = len(reach.answers), len(reach.runs)
+    also = [f"{answers:,} answer{'s' * (answers != 1)} that will be computed again when asked for" if answers else "",
+            f"{len(reach.pinned):,} of them pinned" if reach.pinned else "", f"of {runs:,} runs" if runs > 1 else "",
+            f"names that will point at nothing: {', '.join(plain(name, 80) for name in reach.names[:5])}"
+            f"{' and more' if len(reach.names) > 5 else ''}" if reach.names else ""]
+    return f"This would forget {_objects(reach)}, {reach.bytes:,} bytes: " + "; ".join(filter(None, (kinds, *also))) + "."
+
+
+def _objects(reach: Forgotten) -> str:
+    return f"{len(reach.refs):,} object{'s' * (len(reach.refs) != 1)}"
+
+
+async def _pinned(space: Space, ref: str) -> None:
     await space.pin(await space.resolve(ref))
 
 
-async def _forgotten(space: Any, ref: str) -> int:
-    whole: Ref = await space.resolve(ref)
-    found = await space.forget(whole, cascade=True)
-    return len(getattr(found, "refs", ())) or 1
+async def _forgotten(space: Space, ref: str, *, dry_run: bool) -> Forgotten:
+    return await space.forget(await space.resolve(ref), cascade=True, dry_run=dry_run)

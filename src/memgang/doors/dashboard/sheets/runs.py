@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
 
 from memgang import sealing
-from memgang.doors.dashboard.texts import line, moment, plain, span
+from memgang.doors.dashboard.texts import command, line, moment, plain, span
 from memgang.doors.dashboard.view import View
-from memgang.errors import MemGangError
+from memgang.errors import MemGangError, StoreUnavailable
+from memgang.flock.crew import crew
 from memgang.flock.fold import Fold
-from memgang.flock.tape import ALL, Header, Tape, encoded, length_ms, mask
+from memgang.flock.tape import ALL, Header, Tape, encoded, length_ms, mask, under_way
 from memgang.sealing import Report
+from memgang.space import Space
 
 LINES = 1_000
+SPAN = "mg_log_span"  # the seconds of the log that were chosen, and of what
 # What is compared: the name, where it is in the totals, whether less is better (None: neither), how many of the unit are one shown.
 _COMPARED: Sequence[tuple[str, tuple[str, str], bool | None, float]] = (
     ("LLM calls made", ("physical", "llm_calls"), True, 1), ("LLM calls not made", ("avoided", "llm_calls"), None, 1),
@@ -30,7 +35,7 @@ def compared(one: tuple[Header, Fold], other: tuple[Header, Fold]) -> list[dict[
     """The table: this run, the other, and the change from the other to this one in percent."""
     mine, theirs = one[1].totals(), other[1].totals()
     table = [_change("time on the clock, s", _lasted(*one) / 1000, _lasted(*other) / 1000),
-             _change("agents", len(one[1].agents), len(other[1].agents)), _change("objects", len(one[1].lights), len(other[1].lights))]
+             _change("agents", len(crew(one[1])), len(crew(other[1]))), _change("objects", len(one[1].lights), len(other[1].lights))]
     return table + [_change(name, mine[part][field] / unit, theirs[part][field] / unit) for name, (part, field), _, unit in _COMPARED]
 
 
@@ -63,11 +68,27 @@ def page(view: View) -> None:
 
 def _list(view: View) -> None:
     st.subheader("Runs")
-    st.dataframe([{
-        "run": view.url("runs", run=header.run), "title": line(header.title, 120), "state": header.state, "began": moment(header.started),
-        "lasted": span(header.ended - header.started) if header.ended else "runs", "model": line(header.model, 60),
-        "simulated": header.synthetic} for header in view.headers], hide_index=True,
-        column_config={"run": st.column_config.LinkColumn(display_text=r"run=(.+)$")})
+    now = _now(view)
+    st.dataframe([{"run": view.url("runs", run=header.run), **listed(header, now)} for header in view.headers], hide_index=True,
+                 column_config={"run": st.column_config.LinkColumn(display_text=r"run=(.+)$")})
+
+
+def listed(header: Header, now: int) -> dict[str, Any]:
+    """The row of a run in the list. ``now``: ms by the server's clock."""
+    going = under_way(header, now)
+    return {"title": line(header.title, 120), "state": header.state if header.ended or going else "no end in the log",
+            "began": moment(header.started), "lasted": span(header.ended - header.started) if header.ended else "runs" if going else "",
+            "model": line(header.model, 60), "simulated": header.synthetic}
+
+
+def _now(view: View) -> int:
+    async def clock(space: Space) -> int:
+        return space.store.log.server_ms()
+
+    try:
+        return view.ask(clock)
+    except StoreUnavailable:
+        return int(time.time() * 1000)  # what is told by it is a day off or more
 
 
 def _compare(view: View, tape: Tape) -> None:
@@ -93,8 +114,7 @@ def _log(view: View, tape: Tape) -> None:
                                  format_func=lambda name: line(name, 80)) or ""
     ops = columns[1].multiselect("What", sorted({rec["op"] for rec in tape.records}), key="log_ops", placeholder="all")
     text = columns[2].text_input("Text in any field", key="log_text", max_chars=200)
-    end = max(length_ms(tape), 1) / 1000
-    since, until = st.slider("Seconds since the run began", 0.0, end, (0.0, end), key="log_span")
+    since, until, end = _chosen(view, length_ms(tape))
     first, last = round(since * 1000) if since > 0 else -1 << 60, round(until * 1000) if until < end else 1 << 60
     found = fitting(tape, agent, ops, text, first, last)
     began = (view.header or tape.header).began
@@ -109,11 +129,32 @@ def _log(view: View, tape: Tape) -> None:
     st.caption(f"{len(found):,} of {len(tape.records):,} events fit" + (f"; the last {LINES:,} are shown." if len(found) > LINES else "."))
 
 
+def coarse(ms: int) -> float:
+    """The next of 1, 2, 5, 10, 20, 50 ... seconds: where a slider may end that is not to change with every record."""
+    return next(s for s in (step * 10.0**tens for tens in itertools.count() for step in (1, 2, 5)) if s * 1000 >= ms)
+
+
+def _chosen(view: View, length: int) -> tuple[float, float, float]:
+    """From when to when the log is shown, and how far the slider goes, in seconds.
+
+    A slider that ends elsewhere is another one to Streamlit, and would have forgotten what was chosen each time a run went on. So
+    its end moves in steps, and what was chosen is kept beside it; an end that was not chosen moves along.
+    """
+    end, of = coarse(length), (view.run, view.t)
+    there = end if view.t is None else min(max(view.t / 1000, 0.0), end)
+    kept = st.session_state.get(SPAN)
+    since, until = kept[1] if kept is not None and kept[0] == of else (0.0, None if view.t is None else there)
+    chosen: tuple[float, float] = st.slider(
+        "Seconds since the run began", 0.0, end, (min(since, end), end if until is None else min(until, end)), key=f"log_span_{end}_{of}")
+    st.session_state[SPAN] = of, (chosen[0], chosen[1] if chosen[1] < end else None)
+    return *chosen, end
+
+
 def _verify(view: View) -> None:
     st.subheader("Is the log intact?")
     if not st.button("Verify", key="verify", help="Compares the log with its seals, as `memgang log --verify` does."):
         st.caption("Nothing is checked until you ask. At the command line:")
-        st.code(f"memgang log --verify --space {view.space}", language=None)
+        st.code(command("memgang", "log", "--verify", "--space", view.space), language=None)
         return
     try:
         found: Report = view.ask(lambda space: sealing.report(space))
@@ -148,4 +189,5 @@ def _exports(view: View, tape: Tape) -> None:
     for column, (label, kind, mime, make) in zip(columns, made, strict=True):
         column.download_button(label, make, f"{name}.{kind}", mime, key=f"export_{kind}", on_click="ignore")
     st.caption("At the command line, also as PNG and GIF:")
-    st.code(f"memgang export {name} --html run.html --gif run.gif --space {view.space}", language=None)
+    st.code(command("memgang", "export", view.run, "--html", "run.html", "--gif", "run.gif", *["--mask"] * masked, "--space", view.space),
+            language=None)

@@ -7,7 +7,8 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from memgang.doors.dashboard.sheets.charts import CAUSE_COLOURS, CAUSES, chart_of
+from memgang.doors.dashboard.sheets.charts import causes, chart_of, palette
+from memgang.doors.dashboard.sheets.shown import records
 from memgang.doors.dashboard.texts import plain, span
 from memgang.doors.dashboard.view import View
 from memgang.flock import fold as folds
@@ -63,15 +64,13 @@ def points(moments: list[Moment], what: str) -> list[dict[str, Any]]:
 
 def page(view: View) -> None:
     """Draw it."""
-    tape = view.tape()
     fold = view.fold(t=view.t)
     totals = fold.totals()
     _headline(totals)
     what = st.segmented_control("Over time", ["calls", "tokens", "dollars"], default="calls", key="savings_what") or "calls"
-    records = tape.records if view.t is None else [rec for rec in tape.records if rec["t"] <= view.t]
-    st.altair_chart(chart_of(points(growth(records, 120), what)).mark_area(interpolate="step-after").encode(
+    st.altair_chart(chart_of(points(growth(records(view), 120), what)).mark_area(interpolate="step-after").encode(
         x=alt.X("t:Q", title="s since the run began"), y=alt.Y("amount:Q", title=f"{'LLM calls' if what == 'calls' else what}"),
-        color=alt.Color("cause:N", scale=alt.Scale(domain=CAUSES, range=CAUSE_COLOURS)), order="order:Q",
+        color=alt.Color("cause:N", scale=causes(palette())), order="order:Q",
         tooltip=["cause:N", "t:Q", "amount:Q"]), key="growth")
     st.caption("Grey was made and paid for. Gold was not made, by cause; each counts what the call that was not made had cost once.")
     money = {name: st.column_config.NumberColumn(format="localized") for name in _COUNTED}
@@ -80,7 +79,7 @@ def page(view: View) -> None:
     st.subheader("By role")
     st.dataframe(by_role(fold), hide_index=True, column_config=money)
     _cost(fold, totals)
-    _prices(view.header or tape.header, totals)
+    _prices(view.header or view.tape().header, totals)
 
 
 def _headline(totals: dict[str, Any]) -> None:
@@ -120,6 +119,8 @@ def _prices(header: Header, totals: dict[str, Any]) -> None:
     if header.price:
         st.dataframe([{"model": header.model, **{name: str(value) for name, value in header.price.items()}}], hide_index=True)
         st.caption("Dollars per million tokens, as they stood in the price table when the run began.")
+    elif totals["virtual"]["micro_usd"] or totals["lost"]["micro_usd"]:
+        st.caption("The price table was not recorded with this run; its dollars are as they were counted when the calls were made.")
     else:
         st.caption(f"There is no price for {plain(header.model or 'this model')}: its dollars are 0. "
                    "MEMGANG_PRICES names a file with prices of your own.")

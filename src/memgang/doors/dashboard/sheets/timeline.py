@@ -7,7 +7,9 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from memgang.doors.dashboard.sheets.charts import STATE_COLOURS, STATES, chart_of
+from memgang.doors.dashboard.sheets.charts import STATES, chart_of, palette
+from memgang.doors.dashboard.sheets.charts import states as state_colours
+from memgang.doors.dashboard.sheets.shown import records
 from memgang.doors.dashboard.texts import line, plain, span
 from memgang.doors.dashboard.view import View
 from memgang.flock.descent import Step, critical_path
@@ -52,10 +54,10 @@ def path_rows(path: list[Step], view: View) -> list[dict[str, Any]]:
 
 def page(view: View) -> None:
     """Draw it."""
-    found = spans(view.tape().records)
-    fold = view.fold()
+    found = spans(records(view))
+    fold = view.fold(t=view.t)
     if not found:
-        st.info("Nothing has happened in this run yet.")
+        st.info("Nothing had happened in this run by then." if view.t is not None else "Nothing has happened in this run yet.")
         return
     left, middle, right = st.columns([3, 1, 1], vertical_alignment="bottom")
     states = left.pills("Show", STATES, selection_mode="multi", default=["think", "work", "wait", "reuse", "error"], key="timeline_states")
@@ -79,16 +81,17 @@ def page(view: View) -> None:
 def _chart(shown: list[Span], fold: Fold, squeeze: bool) -> None:
     values = [{"agent": line(one.agent, 60), "state": one.state, "from": one.start / 1000, "to": one.end / 1000, "role": line(one.role, 40),
                "object": one.obj, "call of": line(one.fn, 80), "waits for": line(one.by, 60)} for one in shown]
+    paint = palette()
     rows = len({value["agent"] for value in values})
     bars = chart_of(values).mark_bar().encode(
         x=alt.X("from:Q", title="s since the run began" + (", without idle gaps" if squeeze else "")), x2="to:Q",
         y=alt.Y("agent:N", title=None, sort=alt.EncodingSortField("from", op="min"), axis=alt.Axis(labelOverlap=False)),
-        color=alt.Color("state:N", scale=alt.Scale(domain=STATES, range=STATE_COLOURS)),
+        color=alt.Color("state:N", scale=state_colours(paint)),
         tooltip=["agent:N", "role:N", "state:N", "from:Q", "to:Q", "object:N", "call of:N", "waits for:N"])
     layers = [bars]
     if not squeeze:
         phases = [{"phase": line(name, 40), "from": max(0, began) / 1000} for name, began, _ in fold.phases]
-        layers.append(chart_of(phases).mark_rule(strokeDash=[3, 3], color="#93a1c2").encode(x="from:Q", tooltip=["phase:N"]))
+        layers.append(chart_of(phases).mark_rule(strokeDash=[3, 3], color=paint["mut"]).encode(x="from:Q", tooltip=["phase:N"]))
     st.altair_chart(alt.layer(*layers).properties(height=max(160, 13 * rows)).interactive(bind_y=False), key="stream")
     began = " · ".join(f"{plain(name, 40)} from {max(0, at) / 1000:.1f} s" for name, at, _ in fold.phases)
     st.caption(f"Phases, dashed: {began}. Drag to move, scroll to zoom, double-click for the whole.")
@@ -102,7 +105,7 @@ def _path(view: View, fold: Fold) -> None:
     st.subheader("Critical path")
     longest = max(path, key=lambda step: step.after_ms)
     st.caption(f"The chain of memory that the last answer had to wait for: {len(path)} objects. "
-               f"Longest: {span(longest.after_ms)} until this {line(longest.light.kind or 'object', 40)} was written. "
+               f"Longest: {span(longest.after_ms)} until this {plain(longest.light.kind or 'object', 40)} was written. "
                "More agents help only where a step of it is work that could be divided.")
     st.dataframe(path_rows(path, view), hide_index=True, key="path", column_config={
         "object": st.column_config.LinkColumn(display_text=r"sel=object%3A(.+)$"),
