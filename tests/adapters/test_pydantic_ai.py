@@ -199,7 +199,7 @@ async def test_the_model_is_asked_in_the_context_of_its_caller(blocking: memgang
 
 def test_what_is_named_like_a_secret_is_no_part_of_a_call() -> None:
     """At any depth; numbers of tokens are none."""
-    from memgang.adapters.calling import public
+    from memgang.credentials import public
 
     secrets = {"api_key": "a", "aws_secret_access_key": "b", "azure_ad_token": "c"}
     settings = secrets | {"more": {"Authorization": "d", "top_k": 1}, "max_tokens": 5}
