@@ -250,6 +250,21 @@ async def test_without_the_server_requests_are_still_counted_and_no_budget_is_sp
     assert replies[0].headers["x-memgang-cache"] == "degraded"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_budget_that_is_closed_is_closed_to_nobody_else(own: Own, proxied: Callable[..., Any], stream: bool) -> None:
+    """Without the server, who joins a call led by somebody with a budget asks for itself instead of failing with it."""
+    async with proxied(settings={"url": own.url, "patience_ms": 100, "host_tier": "off"}) as proxy:
+        counted, free = await token(proxy, "counted", tokens=10**9), await token(proxy, "free")
+        for number, me in enumerate((counted, free)):  # both are known from before
+            assert (await raw(proxy, ask(number), **me)).status_code == 200
+        own.go_away()
+        replies = await asyncio.gather(*(raw(proxy, ask(9, stream=stream), **me) for me in (counted, free, counted, free)))
+
+    assert [r.status_code for r in replies[1::2]] == [200, 200] and len(proxy.upstream.calls) == 3
+    closed = [r for r in replies[::2] if r.status_code != 200]  # who joined a free one pays nothing
+    assert closed and {(r.status_code, r.json()["error"]["code"]) for r in closed} == {(503, "budget_closed")}
+
+
 async def test_leases_end_by_themselves_and_repeats_count_once(proxy: Set) -> None:
     """Places of a proxy that was killed come back, what it had put aside counts as spent; a lost reply changes nothing."""
     wire, account = proxy.space.store.wire, Account(proxy.space.store.keys, "", "planner")

@@ -14,7 +14,7 @@ from memgang import llms, sse
 from memgang.answers.answer import encoded, used
 from memgang.canonical import read_json
 from memgang.doors.proxy.entering import Caller
-from memgang.errors import CodecError, ModelError
+from memgang.errors import CodecError, ModelError, StoreUnavailable
 from memgang.limits.allowances import Allowances, Bill
 from memgang.model import Completion, Usage
 from memgang.settings import Price
@@ -63,8 +63,7 @@ class Payer:
 
         Raises:
             AllowanceExceeded: the budget does not allow it.
-            ModelError: nobody knows what it would cost.
-            StoreUnavailable: the server is away, so nobody knows what is left.
+            ModelError: nobody knows what it would cost, or, while the server is away, what is left.
         """
         if not caller.allows.counts_spending:
             yield Tab(None, None)
@@ -74,8 +73,14 @@ class Payer:
             raise ModelError(model, "caller", "model_not_priced",
                              "this agent's dollars are counted and nobody knows its price; MEMGANG_PRICES names one")
         most = Usage(tokens_in=len(encoded(body)), tokens_out=bound(body) if answers else 0)
-        async with self.allowances.spending(caller.agent, caller.scope, caller.allows, tokens=most.tokens,
-                                            money=cost(most, price) + 1 if price is not None else 0) as bill:
+        async with contextlib.AsyncExitStack() as paying:
+            try:
+                bill = await paying.enter_async_context(self.allowances.spending(
+                    caller.agent, caller.scope, caller.allows, tokens=most.tokens, money=cost(most, price) + 1 if price is not None else 0))
+            except StoreUnavailable as away:
+                # The caller's own: who joined it and has no budget goes on without the server.
+                raise ModelError(model, "caller", "budget_closed",
+                                 f"the memory's server is away, so nobody knows what is left of the budget ({away})") from away
             yield Tab(bill, price)
 
 
