@@ -288,6 +288,48 @@ async def test_leases_end_by_themselves_and_repeats_count_once(proxy: Set) -> No
     assert await account.spent(wire) == Spent(90, 11, 1, 0)
 
 
+async def test_a_renewal_brings_nothing_back(proxy: Set) -> None:
+    """One that comes too late, or behind the end it was overtaken by: no place is held, no call is charged twice."""
+    wire, account, allows = proxy.space.store.wire, Account(proxy.space.store.keys, "", "planner"), Allowance(places=1, tokens=1000)
+    late, ended, lasting = fresh(), fresh(), fresh()
+    assert await account.reserve(wire, allows, late, tokens=60, money=7, lease_ms=1) is None
+    await asyncio.sleep(0.005)
+    assert await account.reserve(wire, allows, ended, tokens=30, money=3, lease_ms=60_000) is None  # counts the other as spent
+    assert not await account.defer(wire, late, lease_ms=60_000)
+    await account.pay(wire, late, tokens=55, money=6)
+    assert await account.defer(wire, ended, lease_ms=60_000)
+    await account.pay(wire, ended, tokens=20, money=2)
+    assert not await account.defer(wire, ended, lease_ms=60_000)
+    assert await account.spent(wire) == Spent(80, 9)
+
+    assert await account.enter(wire, allows, ended, lease_ms=60_000) is None
+    await account.leave(wire, ended)
+    assert not await account.stay(wire, ended, lease_ms=60_000)
+    assert await account.enter(wire, allows, lasting, lease_ms=60_000) is None and await account.stay(wire, lasting, lease_ms=60_000)
+    assert await account.enter(wire, allows, fresh(), lease_ms=60_000) == Short("places", 1, 0, 1, 1_000)
+
+
+async def test_what_is_under_way_is_held(proxied: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Place and reservation of a call that takes longer than its lease are renewed, and end with it."""
+    monkeypatch.setattr("memgang.limits.allowances.RENEW_S", 0.02)
+    async with proxied() as proxy:
+        me, held = await token(proxy, places=1, tokens=1000), set[str]()
+        for name in ("stay", "defer"):
+            def noting(account: Account, *args: Any, name: str = name, known: Any = getattr(Account, name), **more: Any) -> Any:
+                held.add(name)
+                return known(account, *args, **more)
+
+            monkeypatch.setattr(Account, name, noting)
+        proxy.upstream.gate = asyncio.Event()
+        asking = asyncio.create_task(raw(proxy, ask(1), **me))
+        async with asyncio.timeout(60):
+            while held != {"stay", "defer"}:
+                await asyncio.sleep(0.01)
+        proxy.upstream.gate.set()
+
+        assert (await asking).status_code == 200 and (await spent(proxy)).tokens == PAID
+
+
 @pytest.mark.parametrize("words", [
     ("--rate", "60"), ("--rate", "0/m"), ("--rate", "5/0s"), ("--rate", "x/m"), ("--rate", "1/8d"), ("--rate", "1/w"),
     ("--budget-usd", "-1"), ("--budget-usd", "nan"), ("--budget-usd", "inf"), ("--budget-tokens", "-5"), ("--concurrent", "-1")])
