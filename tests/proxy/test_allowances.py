@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from memgang.doors.proxy.entering import Caller
+from memgang.doors.proxy.paying import bound, named
 from memgang.errors import AllowanceExceeded, ConfigError
 from memgang.store import tokens
 from memgang.store.allowances import Account, Allowance, Short, Spent
@@ -176,6 +177,29 @@ async def test_what_is_passed_through_is_paid_for_or_refused(
         assert (await spent(proxy)).tokens == (paid or 0)
         assert len(proxy.upstream.calls) == (paid is not None)
         assert [m.id async for m in proxy.other(me["authorization"][7:]).models.list()] == ["m"]
+
+
+@pytest.mark.parametrize(("path", "body", "tokens"), [
+    ("/chat/completions", {}, 16_384), ("/chat/completions", {"max_tokens": 1, "max_completion_tokens": 100_000}, 100_000),
+    ("/chat/completions", {"max_output_tokens": 1}, 16_384), ("/chat/completions", {"max_tokens": 1, "max_completion_tokens": -1}, 16_384),
+    ("/chat/completions", {"max_tokens": 9, "n": 3, "best_of": 7}, 63), ("/chat/completions", {"max_tokens": "5"}, 16_384),
+    ("/responses", {"max_tokens": 1, "max_output_tokens": 20}, 20), ("/responses", {"max_tokens": 1}, 16_384),
+    ("/completions", {"max_tokens": 9, "n": 3, "best_of": 7}, 63), ("/completions", {"max_tokens": 2.5, "max_completion_tokens": 1}, 3),
+    ("/embeddings", {"max_tokens": 9}, 0)])
+def test_what_an_answer_may_cost_is_not_for_the_caller_to_choose(path: str, body: dict[str, Any], tokens: int) -> None:
+    """The largest of the bounds that the path knows, for each answer the provider makes; a bound that is none is none."""
+    assert bound(body, path) == tokens
+
+
+@pytest.mark.parametrize(("body", "many"), [
+    ({"previous_response_id": "resp_1", "input": "x"}, 1), ({"conversation": {"id": "c"}, "prompt": {"id": "p"}}, 2), ({"prompt": "text"}, 0),
+    ({"messages": [{"content": [{"type": "image_url", "image_url": {"url": "https://a/b.png"}}, {"file": {"file_id": "f"}}]}]}, 2),
+    ({"input": [{"content": [{"type": "input_image", "image_url": "https://a"}, {"type": "input_image", "image_url": "data:image/png;base64,x"}]},
+                {"type": "item_reference", "id": "i"}], "tools": [{"type": "file_search", "vector_store_ids": ["a", "b"]}]}, 4),
+    ({"messages": [{"content": "file_id"}], "file_id": None}, 0)])
+def test_what_a_request_only_names_is_put_aside_too(body: dict[str, Any], many: int) -> None:
+    """Files, images, earlier responses: few bytes here, and any number of tokens there."""
+    assert named(body) == many
 
 
 @pytest.mark.parametrize(("how", "pays"), [("400", False), ("401", False), ("quota", False), ("cut", True), ("429", False)])

@@ -48,7 +48,7 @@ class Passage:
         try:
             # Behind what is sent in the stack: the bill is known when the answer has been handed on.
             tab = None if model is None else await opened.enter_async_context(
-                self._payer.spending(caller, model, body, answers=path != "/embeddings"))
+                self._payer.spending(caller, model, body, path))
             response = await opened.enter_async_context(
                 self._upstreams.send(upstream, method, path, content or None, sent, asked_for(query), raw=True,
                                      unsent=_nothing if tab is None else tab.nothing))

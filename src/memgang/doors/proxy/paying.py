@@ -1,12 +1,14 @@
 """Who pays for a call that a provider is asked for: the agent whose request it was, where its token has a budget.
 
 Hits cost nothing, and those who join a call neither: the one who leads it pays. Before a call what it may cost is put aside,
-on the safe side: a token for each byte of the request, and the answer the request itself bounds, or else a long one.
+on the safe side: a token for each byte of the request, as many as a long answer has for each thing that it only names, and
+the answer the request itself bounds, or else a long one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -21,7 +23,12 @@ from memgang.settings import Price
 from memgang.sse import Frames
 
 ANSWER_TOKENS = 16_384  # of an answer that the request does not bound
-BOUNDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+NAMED_TOKENS = 16_384  # of what a request only names, such as an earlier response, a file or the address of an image
+# What bounds an answer, by path: a field of another path bounds nothing, and would let the caller choose what is put aside.
+BOUNDS = {"/chat/completions": ("max_completion_tokens", "max_tokens"), "/responses": ("max_output_tokens",),
+          "/completions": ("max_tokens",), "/embeddings": ()}
+_NAMING = frozenset({"previous_response_id", "conversation", "prompt", "image_url", "file_id", "file_ids", "file_url", "audio",
+                     "vector_store_ids"})
 TALLY_BYTES_MAX = 64 * 1024 * 1024
 
 
@@ -58,8 +65,8 @@ class Payer:
         return self._prices.get(model)
 
     @contextlib.asynccontextmanager
-    async def spending(self, caller: Caller, model: str, body: Mapping[str, Any], *, answers: bool = True) -> AsyncIterator[Tab]:
-        """A call of this caller is made. ``answers``: it is answered with text.
+    async def spending(self, caller: Caller, model: str, body: Mapping[str, Any], path: str) -> AsyncIterator[Tab]:
+        """A call of this caller is made. ``path`` is where it goes, which must be one of ``BOUNDS``.
 
         Raises:
             AllowanceExceeded: the budget does not allow it.
@@ -72,7 +79,7 @@ class Payer:
         if price is None and caller.allows.money is not None:
             raise ModelError(model, "caller", "model_not_priced",
                              "this agent's dollars are counted and nobody knows its price; MEMGANG_PRICES names one")
-        most = Usage(tokens_in=len(encoded(body)), tokens_out=bound(body) if answers else 0)
+        most = Usage(tokens_in=len(encoded(body)) + NAMED_TOKENS * named(body), tokens_out=bound(body, path))
         async with contextlib.AsyncExitStack() as paying:
             try:
                 bill = await paying.enter_async_context(self.allowances.spending(
@@ -84,11 +91,40 @@ class Payer:
             yield Tab(bill, price)
 
 
-def bound(body: Mapping[str, Any]) -> int:
-    """How many tokens an answer may have."""
-    most = min((n for name in BOUNDS if type(n := body.get(name)) is int and 0 < n < 2**31), default=ANSWER_TOKENS)
-    many = body.get("n")
-    return most * (min(many, 1024) if type(many) is int and many > 0 else 1)
+def bound(body: Mapping[str, Any], path: str) -> int:
+    """How many tokens an answer may have. The largest bound: which of several a provider goes by is not known."""
+    if path == "/embeddings":
+        return 0
+    said = [body[name] for name in BOUNDS[path] if body.get(name) is not None]
+    most = max((math.ceil(n) if type(n) in (int, float) and 0 < n < 2**31 else ANSWER_TOKENS for n in said), default=ANSWER_TOKENS)
+    many = (body.get(name) for name in ("n", "best_of"))  # too many are put aside at worst
+    return most * max(min(n, 1024) if type(n) is int and n > 0 else 1 for n in many)
+
+
+def named(value: Any) -> int:
+    """How many things it names without holding them: only the provider knows how long they are."""
+    found, left = 0, [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            found += value.get("type") == "item_reference"
+            for name, within in value.items():
+                if name in _NAMING:
+                    found += _names(name, within)
+                left.append(within)
+    return found
+
+
+def _names(name: str, value: Any) -> int:
+    if isinstance(value, dict):
+        value = value.get("url") or value.get("id")
+    elif name == "prompt":  # the text itself
+        return 0
+    if isinstance(value, list):
+        return sum(isinstance(one, str) for one in value)
+    return int(isinstance(value, str) and not value.startswith("data:"))
 
 
 def cost(usage: Usage, price: Price | None) -> int:

@@ -123,7 +123,7 @@ class _Exchange:
         for ref in asked.refs:  # made from these: forgotten with them
             if (work := current_work.get()) is not None:
                 work.read.setdefault(ref, None)
-        paying = payer.spending(self._caller, asked.model, asked.body, answers=asked.route != "embeddings")
+        paying = payer.spending(self._caller, asked.model, asked.body, asked.path)
         async with paying as tab, contextlib.aclosing(self._attempt(tab)) as pieces:
             async for piece in pieces:
                 yield piece
