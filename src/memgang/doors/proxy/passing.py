@@ -63,13 +63,16 @@ class Passage:
                 return self._refusals.reply("", failure, **told)
             raise
         returned = {name: text for name in _RETURNED if (text := response.headers.get(name, ""))}
-        return Reply(response.status, _handed_on(response, opened, tab), response.headers.get("content-type", ""), returned | told)
+        body = _handed_on(response, opened, tab)
+        await anext(body)  # begun: one that is not would leave the connection open when it is closed
+        return Reply(response.status, body, response.headers.get("content-type", ""), returned | told)
 
 
 async def _handed_on(response: Response, opened: contextlib.AsyncExitStack, tab: Tab | None) -> AsyncGenerator[bytes, None]:
     tally = None if tab is None or not tab.open else Tally(response.headers.get("content-type", ""))
     async with opened:
         try:
+            yield b""
             async for block in response.content.iter_any():
                 if tally is not None:
                     tally.take(block)

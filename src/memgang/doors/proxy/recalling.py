@@ -246,11 +246,14 @@ class _Exchange:
         except BaseException:
             await shown.aclose()
             raise
-        return Reply(200, self._going_on(first, shown), STREAM, self.headers(self._how()) | {"cache-control": "no-cache"})
+        going = self._going_on(first, shown)
+        await anext(going)  # begun: one that is not would leave the stream open when it is closed
+        return Reply(200, going, STREAM, self.headers(self._how()) | {"cache-control": "no-cache"})
 
     async def _going_on(self, first: bytes | None, shown: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async with contextlib.aclosing(shown):
             try:
+                yield b""
                 if first is not None:
                     yield first
                 async for events in shown:
