@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from tests.proxy.test_wire import statuses, told
+
 HEAD = b"HTTP/1.1 %s\r\nContent-Type: text/plain\r\n%s\r\n"
 
 
@@ -35,3 +37,13 @@ async def test_a_header_comes_out_as_the_bytes_it_came_in(proxied: Callable[...,
 
     assert [(reply.status_code, reply.content) for reply in got] == [(200, b"x")] * 2
     assert tuple(dict(reply.headers.raw)[b"content-disposition"] for reply in got) == given
+
+
+async def test_an_answer_without_a_body_has_no_length_of_one(proxied: Callable[..., Any]) -> None:
+    """304 and 204 may say how long the body would be; behind them the connection serves the next request."""
+    replies = [HEAD % (status, b"Content-Length: 5\r\n") for status in (b"304 Not Modified", b"204 No Content", b"304 Not Modified")]
+    ask = b"GET /v1/files/a HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
+    async with saying(*replies) as url, proxied((url,)) as proxy:
+        reply = await told(proxy, ask % b"" + ask % b"" + ask % b"Connection: close\r\n")
+
+    assert statuses(reply) == [304, 204, 304] and b"content-length" not in reply

@@ -63,6 +63,8 @@ class Passage:
                 return self._refusals.reply("", failure, **told)
             raise
         returned = {name: text for name in _RETURNED if (text := response.headers.get(name, ""))}
+        if response.status in (204, 304):  # it is that of the body there would be, and nothing follows
+            returned.pop("content-length", None)
         body = _handed_on(response, opened, tab)
         await anext(body)  # begun: one that is not would leave the connection open when it is closed
         return Reply(response.status, body, response.headers.get("content-type", ""), returned | told)
