@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from memgang.doors.proxy.entering import Caller
-from memgang.doors.proxy.paying import bound, named
+from memgang.doors.proxy.paying import Tally, bound, named
 from memgang.errors import AllowanceExceeded, ConfigError
 from memgang.store import tokens
 from memgang.store.allowances import Account, Allowance, Short, Spent
@@ -162,6 +162,7 @@ async def test_dollars_are_counted_as_the_provider_bills_them(proxied: Callable[
 @pytest.mark.parametrize(("path", "more", "paid"), [
     ("/chat/completions", {"cache": {"no-store": True}}, 18),
     ("/chat/completions", {"cache": {"no-store": True}, "stream": True, "stream_options": {"include_usage": True}}, 18),
+    ("/chat/completions", {"cache": {"no-store": True}, "stream": True}, 18),
     ("/responses", {"cache": {"no-store": True}, "stream": True}, 18), ("/responses", {"conversation": "c"}, 18),
     ("/embeddings", {}, 3), ("/responses", {"background": True}, None), ("/audio/speech", {}, None), ("/images/edits", {}, None)])
 async def test_what_is_passed_through_is_paid_for_or_refused(
@@ -200,6 +201,34 @@ def test_what_an_answer_may_cost_is_not_for_the_caller_to_choose(path: str, body
 def test_what_a_request_only_names_is_put_aside_too(body: dict[str, Any], many: int) -> None:
     """Files, images, earlier responses: few bytes here, and any number of tokens there."""
     assert named(body) == many
+
+
+async def test_who_did_not_ask_for_the_bill_of_a_stream_is_not_sent_it(proxy: Set) -> None:
+    """The provider is asked for it where somebody pays, and all else of its stream comes out as it came in."""
+    me, you = await token(proxy, tokens=1_000_000), await token(proxy, "free")
+    alone = ask(1, cache={"no-store": True}, stream=True)
+    mine, yours, open_ = [await raw(proxy, alone | more, **who) for who, more in (
+        (me, {}), (you, {}), (me, {"stream_options": {"include_usage": True}}))]
+
+    assert b'"usage"' not in mine.content and b'"usage"' in open_.content and mine.content.endswith(b"data: [DONE]\n\n")
+    assert mine.content.replace(b"chatcmpl-1", b"").replace(b"1700000001", b"") == yours.content.replace(
+        b"chatcmpl-2", b"").replace(b"1700000002", b"")
+    assert (await spent(proxy)).tokens == 2 * PAID
+    assert [body.get("stream_options") for *_, body in proxy.upstream.calls] == [{"include_usage": True}, None, {"include_usage": True}]
+
+
+@pytest.mark.parametrize("block", [1, 7, 10_000])
+@pytest.mark.parametrize(("end", "hides"), [(b"\n\n", True), (b"", True), (b"\n", False), (b"", False)])
+def test_a_bill_is_found_wherever_a_stream_is_cut_or_ends(block: int, end: bytes, hides: bool) -> None:
+    """Also behind its last blank line, which some servers leave out; what is handed on is the rest of it, byte for byte."""
+    said, bill = b'data: {"choices": [1], "usage": null}\n\n', b'data: {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}'
+    whole = said * 2 + bill + end
+    tally = Tally("text/event-stream", hides=hides)
+    shown = b"".join(tally.take(whole[at:at + block]) for at in range(0, len(whole), block)) + tally.end()
+
+    assert tally.usage.tokens == 5 and shown == (said * 2 if hides else whole)
+    unbilled = Tally("text/event-stream", hides=hides)
+    assert unbilled.take(said + said[:9]) + unbilled.end() == said + said[:9]
 
 
 @pytest.mark.parametrize(("how", "pays"), [("400", False), ("401", False), ("quota", False), ("cut", True), ("429", False)])

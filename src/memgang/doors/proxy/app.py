@@ -226,6 +226,8 @@ async def _sent(reply: Reply, send: Send) -> None:
     async with contextlib.aclosing(reply.body) as pieces:
         await send({"type": "http.response.start", "status": reply.status, "headers": _headers(reply)})
         async for piece in pieces:
+            if not piece:
+                continue
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 

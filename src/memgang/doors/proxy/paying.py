@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from memgang import llms, sse
+from memgang.answers import chat
 from memgang.answers.answer import encoded, used
 from memgang.canonical import read_json
 from memgang.doors.proxy.entering import Caller
@@ -127,6 +128,15 @@ def _names(name: str, value: Any) -> int:
     return int(isinstance(value, str) and not value.startswith("data:"))
 
 
+def asks_usage(path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A streamed request with the wish to be told what it costs, which only the caller may have left out; None: it is told already."""
+    options = body.get("stream_options")
+    options = options if isinstance(options, dict) else {}
+    if path not in ("/chat/completions", "/completions") or body.get("stream") is not True or options.get("include_usage") is True:
+        return None
+    return {**body, "stream_options": {**options, "include_usage": True}}
+
+
 def cost(usage: Usage, price: Price | None) -> int:
     """Micro-dollars."""
     if price is None:
@@ -135,30 +145,51 @@ def cost(usage: Usage, price: Price | None) -> int:
 
 
 class Tally:
-    """Looks for the bill in an answer that is passed through."""
+    """Looks for the bill in an answer that is passed through, and hands it on. ``hides``: without the bill, which only we asked for."""
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, *, hides: bool = False) -> None:
         self._streams = content_type.partition(";")[0].strip().lower() == "text/event-stream"
+        self._hides = hides and self._streams
         self._frames, self._body, self._size = Frames(), bytearray(), 0
         self.usage = Usage()
 
-    def take(self, block: bytes) -> None:
-        """A piece of it."""
-        self._size += len(block)
-        if self._size > TALLY_BYTES_MAX:
-            self._body.clear()
-        elif not self._streams:
-            self._body += block
-        else:
-            for event in self._frames.take(block):
-                if b'"usage"' in event:
-                    self._look(sse.data(event) or b"")
+    @property
+    def shortens(self) -> bool:
+        """Whether less may be handed on than came in."""
+        return self._hides
 
-    def end(self) -> Usage:
-        """What was found; nothing where it was not said."""
+    def take(self, block: bytes) -> bytes:
+        """A piece of it; what of it is handed on now."""
+        self._size += len(block)
+        if self._size > TALLY_BYTES_MAX:  # nothing is looked for in so much
+            held = self._frames.rest if self._hides else b""
+            self._body.clear()
+            self._frames, self._hides = Frames(), False
+            return held + block
+        if not self._streams:
+            self._body += block
+            return block
+        shown = self._events(block)
+        return shown if self._hides else block
+
+    def end(self) -> bytes:
+        """It has ended: what is still to be handed on. ``usage`` is what was found by then, nothing where it was not said."""
         if self._body:
             self._look(bytes(self._body))
-        return self.usage
+        rest = self._frames.rest  # some servers leave out the blank line behind the last event
+        shown = self._events(b"\n\n") if rest else b""
+        return (rest if shown else b"") if self._hides else b""
+
+    def _events(self, block: bytes) -> bytes:
+        shown = bytearray()
+        for event in self._frames.take(block):
+            if b'"usage"' in event:
+                self._look(sse.data(event) or b"")
+                with contextlib.suppress(CodecError):
+                    if self._hides and chat.only_usage(event):
+                        continue
+            shown += event
+        return bytes(shown)
 
     def _look(self, text: bytes) -> None:
         with contextlib.suppress(CodecError):
