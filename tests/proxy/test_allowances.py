@@ -111,15 +111,19 @@ async def test_requests_at_once_are_places_that_come_back(proxied: Callable[...,
         client = proxy.other(me["authorization"][7:])
         streams = [await client.chat.completions.create(**ask(i), stream=True) for i in range(2)]
         refused = await raw(other, ask(3), **me)
+        await streams[0].close()  # its reader has left, while its answer is still to come
+        still = await raw(other, ask(3), **me)
         proxy.upstream.gate.set()
-        for stream in streams:
-            async for _ in stream:
-                pass
+        async for _ in streams[1]:
+            pass
 
+        assert still.status_code == 429
         assert refused.status_code == 429 and "2 requests at once" in refused.json()["error"]["message"]
         assert refused.headers["retry-after"] == "1"
-        while (await raw(other, ask(3), **me)).status_code == 429:  # told behind the last byte
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            for one, number in ((proxy, 3), (other, 4)):  # told behind the last byte
+                while (await raw(one, ask(number), **me)).status_code == 429:
+                    await asyncio.sleep(0.01)
 
 
 @pytest.mark.catalogue("D18")
