@@ -197,9 +197,10 @@ def test_what_an_answer_may_cost_is_not_for_the_caller_to_choose(path: str, body
 
 
 @pytest.mark.parametrize(("body", "many"), [
-    ({"previous_response_id": "resp_1", "input": "x"}, 1), ({"conversation": {"id": "c"}, "prompt": {"id": "p"}}, 2), ({"prompt": "text"}, 0),
+    ({"previous_response_id": "resp_1", "input": "x"}, 1), ({"conversation": {"id": "c"}, "prompt": {"id": "p"}}, 2),
+    ({"prompt": "text"}, 0),
     ({"messages": [{"content": [{"type": "image_url", "image_url": {"url": "https://a/b.png"}}, {"file": {"file_id": "f"}}]}]}, 2),
-    ({"input": [{"content": [{"type": "input_image", "image_url": "https://a"}, {"type": "input_image", "image_url": "data:image/png;base64,x"}]},
+    ({"input": [{"content": [{"image_url": "https://a"}, {"image_url": "data:image/png;base64,x"}]},
                 {"type": "item_reference", "id": "i"}], "tools": [{"type": "file_search", "vector_store_ids": ["a", "b"]}]}, 4),
     ({"messages": [{"content": "file_id"}], "file_id": None}, 0)])
 def test_what_a_request_only_names_is_put_aside_too(body: dict[str, Any], many: int) -> None:
@@ -225,7 +226,8 @@ async def test_who_did_not_ask_for_the_bill_of_a_stream_is_not_sent_it(proxy: Se
 @pytest.mark.parametrize(("end", "hides"), [(b"\n\n", True), (b"", True), (b"\n", False), (b"", False)])
 def test_a_bill_is_found_wherever_a_stream_is_cut_or_ends(block: int, end: bytes, hides: bool) -> None:
     """Also behind its last blank line, which some servers leave out; what is handed on is the rest of it, byte for byte."""
-    said, bill = b'data: {"choices": [1], "usage": null}\n\n', b'data: {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}'
+    said = b'data: {"choices": [1], "usage": null}\n\n'
+    bill = b'data: {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}'
     whole = said * 2 + bill + end
     tally = Tally("text/event-stream", hides=hides)
     shown = b"".join(tally.take(whole[at:at + block]) for at in range(0, len(whole), block)) + tally.end()

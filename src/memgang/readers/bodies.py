@@ -20,7 +20,9 @@ RATIO_FROM_BYTES = 1024 * 1024
 
 
 async def body_of(answer: httpx.Response, url: str, bytes_max: int, *, cut: bool = False) -> bytes:
-    """The whole body, unpacked; with ``cut`` of a larger one its beginning. From the wire at most one piece (64 KiB) beyond the limit is taken.
+    """The whole body, unpacked; with ``cut`` of a larger one its beginning.
+
+    From the wire at most one piece (64 KiB) beyond the limit is taken.
 
     Raises:
         ReadError: it is larger than ``bytes_max``, packed as nobody asked for, a bomb, or cut short.
@@ -91,7 +93,7 @@ class _Unpacking:
             self._begun = True
             if len(out) > room:
                 if self._cut:
-                    return out
+                    return bytes(out)
                 raise too_large(self._url, self._bytes_max)
             raw = self._inflate.unused_data or self._inflate.unconsumed_tail
         return out
