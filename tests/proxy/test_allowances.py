@@ -17,6 +17,7 @@ from memgang.errors import AllowanceExceeded, ConfigError
 from memgang.store import tokens
 from memgang.store.allowances import Account, Allowance, Short, Spent
 from memgang.store.process import fresh
+from tests.gates import until
 from tests.proxy.conftest import Set, openai
 from tests.proxy.test_sharing import ASK, RESPOND, raw
 from tests.recall.conftest import Own
@@ -309,19 +310,36 @@ async def test_without_the_server_requests_are_still_counted_and_no_budget_is_sp
     assert replies[0].headers["x-memgang-cache"] == "degraded"
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_budget_that_is_closed_is_closed_to_nobody_else(own: Own, proxied: Callable[..., Any], stream: bool) -> None:
+async def test_a_budget_that_is_closed_is_closed_to_nobody_else(
+    own: Own, proxied: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the server, who joins a call led by somebody with a budget asks for itself instead of failing with it."""
     async with proxied(settings={"url": own.url, "patience_ms": 100, "host_tier": "off"}) as proxy:
         counted, free = await token(proxy, "counted", tokens=10**9), await token(proxy, "free")
         for number, me in enumerate((counted, free)):  # both are known from before
             assert (await raw(proxy, ask(number), **me)).status_code == 200
-        own.go_away()
-        replies = await asyncio.gather(*(raw(proxy, ask(9, stream=stream), **me) for me in (counted, free, counted, free)))
+        asked, going, reserve = asyncio.Event(), asyncio.Event(), Account.reserve
 
-    assert [r.status_code for r in replies[1::2]] == [200, 200] and len(proxy.upstream.calls) == 3
-    closed = [r for r in replies[::2] if r.status_code != 200]  # who joined a free one pays nothing
-    assert closed and {(r.status_code, r.json()["error"]["code"]) for r in closed} == {(503, "budget_closed")}
+        async def reserving(account: Account, *args: Any, **more: Any) -> Any:
+            asked.set()
+            await going.wait()
+            return await reserve(account, *args, **more)
+
+        async def joined() -> bool:
+            return sum(flight.waiters for flight in proxy.space._recaller._flights.running.values()) == 3
+
+        monkeypatch.setattr(Account, "reserve", reserving)
+        own.go_away()
+        leading = asyncio.create_task(raw(proxy, ask(9), **counted))
+        async with asyncio.timeout(60):
+            await asked.wait()
+        joining = [asyncio.create_task(raw(proxy, ask(9), **free)) for _ in range(2)]
+        await until(joined)
+        going.set()
+        led, *others = await asyncio.gather(leading, *joining)
+
+    assert (led.status_code, led.json()["error"]["code"]) == (503, "budget_closed")
+    assert [reply.status_code for reply in others] == [200, 200]
 
 
 async def test_leases_end_by_themselves_and_repeats_count_once(proxy: Set) -> None:
