@@ -75,9 +75,10 @@ memgang mcp --http --token-file token
 
 Agents may have tokens of their own instead: `memgang token create planner` prints one, and from the first on everybody needs one, over HTTP
 (`--require-token` wants one before that). Who shows it is that agent, whatever its client says of itself; its session is nobody else's; and
-`memgang token revoke` ends it within a quarter of a second. Tokens of a tenant (`--scope`) are for the proxy and refused here with 403:
-references and names belong to the whole space. Tenants who share nothing have a space each, and no token is good for two. The sixth wrong
-token a minute from an address is told to wait.
+`memgang token revoke` ends it within a quarter of a second: no further request is let in with it, while a stream that is open already (the
+GET by which a client listens, or an answer under way) goes on until either side closes it. Tokens of a tenant (`--scope`) are for the proxy
+and refused here with 403: references and names belong to the whole space. Tenants who share nothing have a space each, and no token is good
+for two. The sixth wrong token a minute from an address is told to wait.
 """
 
 CLIENTS = """## Who is who

@@ -411,3 +411,4 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str
     reason: str
     code: str = ""
+    asker: str = ""  # what of who asked it depends on, such as limits: another asks again; empty: nothing

@@ -17,7 +17,7 @@ from memgang.errors import MemGangError, ReadError, WorkFailed
 from memgang.model import Call, Document, Original, Parsed, Place, Ref, Unreadable, Usage, current_work
 from memgang.parsing import PARSE
 from memgang.readers import web
-from memgang.reads import Reads
+from memgang.reads import Reads, disk
 
 CONCURRENCY = 12  # enough that parsers need not wait for what was parsed to be stored
 
@@ -91,7 +91,7 @@ async def _read(reads: Reads, source: str, engine: Engine) -> Document | Unreada
         except ReadError as error:
             # An answer without a validator: shared with those who wait for it now, and never used again.
             way.validator = b""
-            return Unreadable(source=web.shown(source), reason=error.reason, code=error.code)
+            return Unreadable(source=web.shown(source), reason=error.reason, code=error.code, asker=way.asker(error.code))
         if (work := current_work.get()) is not None:
             work.own = work.own + Usage(bytes=size)
         refs = await space.put_many([part.text for part in parsed.parts], kind="part",
@@ -102,8 +102,11 @@ async def _read(reads: Reads, source: str, engine: Engine) -> Document | Unreada
                         notes=parsed.notes)
 
     # Kept as long as its parts are: who wants to forget a source finds them by its document.
-    recalled = await space.recall(way.call(), compute, ttl=None, kind="document", check=way.check, validate=lambda: way.validator)
-    value = await recalled.value()
+    while True:
+        recalled = await space.recall(way.call(), compute, ttl=None, kind="document", check=way.check, validate=lambda: way.validator)
+        value = await recalled.value()
+        if not isinstance(value, Unreadable) or value.asker == way.asker(value.code):
+            break  # else another user, or one with other limits, could not read it
     if not isinstance(value, Document | Unreadable):
         raise MemGangError(f"the memory of {web.shown(source)} is not a document: {type(value).__name__}")
     # One that was made here just now, by us or by whom we joined, has its parts; a remembered one may have lost some since.
@@ -130,6 +133,10 @@ class _File:
         found: tuple[bytes, Parsed, int] = await _guarded(self._engine, self._real, readers.read_file, self._real)
         self.validator = found[0]
         return found[1], found[2]
+
+    def asker(self, code: str) -> str:
+        """See `Unreadable`."""
+        return disk.asker(0)
 
     async def check(self, validator: bytes) -> bool:
         """Whether it is still what it was."""
@@ -159,6 +166,10 @@ class _Page:
         parsed: Parsed = await _guarded(self._engine, page.source, readers.read_fetched, page.source, fetched)
         self.validator = page.ref.encode()
         return parsed, 0
+
+    def asker(self, code: str) -> str:
+        """See `Unreadable`."""
+        return self._reads.manners.asker(code)
 
     async def check(self, validator: bytes) -> bool:
         """Whether the page is still what it was: of all who want to know, one asks its server, if that need be asked at all."""

@@ -12,10 +12,12 @@ import httpx
 import pytest
 
 from memgang.doors.proxy.entering import Caller
+from memgang.doors.proxy.paying import Tally, bound, named
 from memgang.errors import AllowanceExceeded, ConfigError
 from memgang.store import tokens
 from memgang.store.allowances import Account, Allowance, Short, Spent
 from memgang.store.process import fresh
+from tests.gates import until
 from tests.proxy.conftest import Set, openai
 from tests.proxy.test_sharing import ASK, RESPOND, raw
 from tests.recall.conftest import Own
@@ -110,15 +112,19 @@ async def test_requests_at_once_are_places_that_come_back(proxied: Callable[...,
         client = proxy.other(me["authorization"][7:])
         streams = [await client.chat.completions.create(**ask(i), stream=True) for i in range(2)]
         refused = await raw(other, ask(3), **me)
+        await streams[0].close()  # its reader has left, while its answer is still to come
+        still = await raw(other, ask(3), **me)
         proxy.upstream.gate.set()
-        for stream in streams:
-            async for _ in stream:
-                pass
+        async for _ in streams[1]:
+            pass
 
+        assert still.status_code == 429
         assert refused.status_code == 429 and "2 requests at once" in refused.json()["error"]["message"]
         assert refused.headers["retry-after"] == "1"
-        while (await raw(other, ask(3), **me)).status_code == 429:  # told behind the last byte
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            for one, number in ((proxy, 3), (other, 4)):  # told behind the last byte
+                while (await raw(one, ask(number), **me)).status_code == 429:
+                    await asyncio.sleep(0.01)
 
 
 @pytest.mark.catalogue("D18")
@@ -161,6 +167,7 @@ async def test_dollars_are_counted_as_the_provider_bills_them(proxied: Callable[
 @pytest.mark.parametrize(("path", "more", "paid"), [
     ("/chat/completions", {"cache": {"no-store": True}}, 18),
     ("/chat/completions", {"cache": {"no-store": True}, "stream": True, "stream_options": {"include_usage": True}}, 18),
+    ("/chat/completions", {"cache": {"no-store": True}, "stream": True}, 18),
     ("/responses", {"cache": {"no-store": True}, "stream": True}, 18), ("/responses", {"conversation": "c"}, 18),
     ("/embeddings", {}, 3), ("/responses", {"background": True}, None), ("/audio/speech", {}, None), ("/images/edits", {}, None)])
 async def test_what_is_passed_through_is_paid_for_or_refused(
@@ -176,6 +183,59 @@ async def test_what_is_passed_through_is_paid_for_or_refused(
         assert (await spent(proxy)).tokens == (paid or 0)
         assert len(proxy.upstream.calls) == (paid is not None)
         assert [m.id async for m in proxy.other(me["authorization"][7:]).models.list()] == ["m"]
+
+
+@pytest.mark.parametrize(("path", "body", "tokens"), [
+    ("/chat/completions", {}, 16_384), ("/chat/completions", {"max_tokens": 1, "max_completion_tokens": 100_000}, 100_000),
+    ("/chat/completions", {"max_output_tokens": 1}, 16_384), ("/chat/completions", {"max_tokens": 1, "max_completion_tokens": -1}, 16_384),
+    ("/chat/completions", {"max_tokens": 9, "n": 3, "best_of": 7}, 63), ("/chat/completions", {"max_tokens": "5"}, 16_384),
+    ("/responses", {"max_tokens": 1, "max_output_tokens": 20}, 20), ("/responses", {"max_tokens": 1}, 16_384),
+    ("/completions", {"max_tokens": 9, "n": 3, "best_of": 7}, 63), ("/completions", {"max_tokens": 2.5, "max_completion_tokens": 1}, 3),
+    ("/embeddings", {"max_tokens": 9}, 0)])
+def test_what_an_answer_may_cost_is_not_for_the_caller_to_choose(path: str, body: dict[str, Any], tokens: int) -> None:
+    """The largest of the bounds that the path knows, for each answer the provider makes; a bound that is none is none."""
+    assert bound(body, path) == tokens
+
+
+@pytest.mark.parametrize(("body", "many"), [
+    ({"previous_response_id": "resp_1", "input": "x"}, 1), ({"conversation": {"id": "c"}, "prompt": {"id": "p"}}, 2),
+    ({"prompt": "text"}, 0),
+    ({"messages": [{"content": [{"type": "image_url", "image_url": {"url": "https://a/b.png"}}, {"file": {"file_id": "f"}}]}]}, 2),
+    ({"input": [{"content": [{"image_url": "https://a"}, {"image_url": "data:image/png;base64,x"}]},
+                {"type": "item_reference", "id": "i"}], "tools": [{"type": "file_search", "vector_store_ids": ["a", "b"]}]}, 4),
+    ({"messages": [{"content": "file_id"}], "file_id": None}, 0)])
+def test_what_a_request_only_names_is_put_aside_too(body: dict[str, Any], many: int) -> None:
+    """Files, images, earlier responses: few bytes here, and any number of tokens there."""
+    assert named(body) == many
+
+
+async def test_who_did_not_ask_for_the_bill_of_a_stream_is_not_sent_it(proxy: Set) -> None:
+    """The provider is asked for it where somebody pays, and all else of its stream comes out as it came in."""
+    me, you = await token(proxy, tokens=1_000_000), await token(proxy, "free")
+    alone = ask(1, cache={"no-store": True}, stream=True)
+    mine, yours, open_ = [await raw(proxy, alone | more, **who) for who, more in (
+        (me, {}), (you, {}), (me, {"stream_options": {"include_usage": True}}))]
+
+    assert b'"usage"' not in mine.content and b'"usage"' in open_.content and mine.content.endswith(b"data: [DONE]\n\n")
+    assert mine.content.replace(b"chatcmpl-1", b"").replace(b"1700000001", b"") == yours.content.replace(
+        b"chatcmpl-2", b"").replace(b"1700000002", b"")
+    assert (await spent(proxy)).tokens == 2 * PAID
+    assert [body.get("stream_options") for *_, body in proxy.upstream.calls] == [{"include_usage": True}, None, {"include_usage": True}]
+
+
+@pytest.mark.parametrize("block", [1, 7, 10_000])
+@pytest.mark.parametrize(("end", "hides"), [(b"\n\n", True), (b"", True), (b"\n", False), (b"", False)])
+def test_a_bill_is_found_wherever_a_stream_is_cut_or_ends(block: int, end: bytes, hides: bool) -> None:
+    """Also behind its last blank line, which some servers leave out; what is handed on is the rest of it, byte for byte."""
+    said = b'data: {"choices": [1], "usage": null}\n\n'
+    bill = b'data: {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}'
+    whole = said * 2 + bill + end
+    tally = Tally("text/event-stream", hides=hides)
+    shown = b"".join(tally.take(whole[at:at + block]) for at in range(0, len(whole), block)) + tally.end()
+
+    assert tally.usage.tokens == 5 and shown == (said * 2 if hides else whole)
+    unbilled = Tally("text/event-stream", hides=hides)
+    assert unbilled.take(said + said[:9]) + unbilled.end() == said + said[:9]
 
 
 @pytest.mark.parametrize(("how", "pays"), [("400", False), ("401", False), ("quota", False), ("cut", True), ("429", False)])
@@ -250,6 +310,38 @@ async def test_without_the_server_requests_are_still_counted_and_no_budget_is_sp
     assert replies[0].headers["x-memgang-cache"] == "degraded"
 
 
+async def test_a_budget_that_is_closed_is_closed_to_nobody_else(
+    own: Own, proxied: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the server, who joins a call led by somebody with a budget asks for itself instead of failing with it."""
+    async with proxied(settings={"url": own.url, "patience_ms": 100, "host_tier": "off"}) as proxy:
+        counted, free = await token(proxy, "counted", tokens=10**9), await token(proxy, "free")
+        for number, me in enumerate((counted, free)):  # both are known from before
+            assert (await raw(proxy, ask(number), **me)).status_code == 200
+        asked, going, reserve = asyncio.Event(), asyncio.Event(), Account.reserve
+
+        async def reserving(account: Account, *args: Any, **more: Any) -> Any:
+            asked.set()
+            await going.wait()
+            return await reserve(account, *args, **more)
+
+        async def joined() -> bool:
+            return sum(flight.waiters for flight in proxy.space._recaller._flights.running.values()) == 3
+
+        monkeypatch.setattr(Account, "reserve", reserving)
+        own.go_away()
+        leading = asyncio.create_task(raw(proxy, ask(9), **counted))
+        async with asyncio.timeout(60):
+            await asked.wait()
+        joining = [asyncio.create_task(raw(proxy, ask(9), **free)) for _ in range(2)]
+        await until(joined)
+        going.set()
+        led, *others = await asyncio.gather(leading, *joining)
+
+    assert (led.status_code, led.json()["error"]["code"]) == (503, "budget_closed")
+    assert [reply.status_code for reply in others] == [200, 200]
+
+
 async def test_leases_end_by_themselves_and_repeats_count_once(proxy: Set) -> None:
     """Places of a proxy that was killed come back, what it had put aside counts as spent; a lost reply changes nothing."""
     wire, account = proxy.space.store.wire, Account(proxy.space.store.keys, "", "planner")
@@ -271,6 +363,48 @@ async def test_leases_end_by_themselves_and_repeats_count_once(proxy: Set) -> No
     assert await account.reserve(wire, allows, fresh(), tokens=1, money=0, lease_ms=60_000) is None
     await account.pay(wire, dying, tokens=1, money=1)  # too late
     assert await account.spent(wire) == Spent(90, 11, 1, 0)
+
+
+async def test_a_renewal_brings_nothing_back(proxy: Set) -> None:
+    """One that comes too late, or behind the end it was overtaken by: no place is held, no call is charged twice."""
+    wire, account, allows = proxy.space.store.wire, Account(proxy.space.store.keys, "", "planner"), Allowance(places=1, tokens=1000)
+    late, ended, lasting = fresh(), fresh(), fresh()
+    assert await account.reserve(wire, allows, late, tokens=60, money=7, lease_ms=1) is None
+    await asyncio.sleep(0.005)
+    assert await account.reserve(wire, allows, ended, tokens=30, money=3, lease_ms=60_000) is None  # counts the other as spent
+    assert not await account.defer(wire, late, lease_ms=60_000)
+    await account.pay(wire, late, tokens=55, money=6)
+    assert await account.defer(wire, ended, lease_ms=60_000)
+    await account.pay(wire, ended, tokens=20, money=2)
+    assert not await account.defer(wire, ended, lease_ms=60_000)
+    assert await account.spent(wire) == Spent(80, 9)
+
+    assert await account.enter(wire, allows, ended, lease_ms=60_000) is None
+    await account.leave(wire, ended)
+    assert not await account.stay(wire, ended, lease_ms=60_000)
+    assert await account.enter(wire, allows, lasting, lease_ms=60_000) is None and await account.stay(wire, lasting, lease_ms=60_000)
+    assert await account.enter(wire, allows, fresh(), lease_ms=60_000) == Short("places", 1, 0, 1, 1_000)
+
+
+async def test_what_is_under_way_is_held(proxied: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Place and reservation of a call that takes longer than its lease are renewed, and end with it."""
+    monkeypatch.setattr("memgang.limits.allowances.RENEW_S", 0.02)
+    async with proxied() as proxy:
+        me, held = await token(proxy, places=1, tokens=1000), set[str]()
+        for name in ("stay", "defer"):
+            def noting(account: Account, *args: Any, name: str = name, known: Any = getattr(Account, name), **more: Any) -> Any:
+                held.add(name)
+                return known(account, *args, **more)
+
+            monkeypatch.setattr(Account, name, noting)
+        proxy.upstream.gate = asyncio.Event()
+        asking = asyncio.create_task(raw(proxy, ask(1), **me))
+        async with asyncio.timeout(60):
+            while held != {"stay", "defer"}:
+                await asyncio.sleep(0.01)
+        proxy.upstream.gate.set()
+
+        assert (await asking).status_code == 200 and (await spent(proxy)).tokens == PAID
 
 
 @pytest.mark.parametrize("words", [

@@ -135,6 +135,18 @@ async def test_requests_in_a_row_are_answered_in_their_order(proxy: Set) -> None
     assert statuses(reply) == [200] * 4 and reply.count(b"x-memgang-cache: hit") == 3 and len(proxy.upstream.calls) == 1
 
 
+async def test_a_request_that_has_begun_when_the_one_before_is_answered_is_answered_too(proxy: Set) -> None:
+    """Its head comes in two parts, the first with the request before it: the connection is not ended in between."""
+    one, other = head() + BODY, head("Connection: close") + BODY
+    for cut in (4, 40, len(other) - len(BODY) - 1):
+        async with wire(proxy) as (reader, writer), asyncio.timeout(60):
+            writer.write(one + other[:cut])
+            first = await reader.readuntil(b"\r\n\r\n")
+            writer.write(other[cut:])
+            reply = first + await reader.read()
+        assert statuses(reply) == [200, 200], cut
+
+
 @pytest.mark.parametrize(("sent", "says"), [
     (b"", []), (b"POST", [408]), (head()[:-2], [408]), (head(), []), (head() + BODY[:10], []), (chunked(b"5\r\n{"), []), (b"\r\n", [408])])
 async def test_who_is_slow_is_sent_away_and_holds_up_nobody(proxied: Callable[..., Any], sent: bytes, says: list[int]) -> None:
@@ -224,8 +236,9 @@ async def test_an_answer_nobody_takes_is_given_up(proxied: Callable[..., Any], m
             await asyncio.sleep(0.02)
         monkeypatch.undo()
         await well(proxy)
-        while len(asyncio.all_tasks()) > 30:
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(60):
+            while len(asyncio.all_tasks()) > 30:
+                await asyncio.sleep(0.02)
         writer.transport.resume_reading()
         with contextlib.suppress(ConnectionError):
             assert b"[DONE]" not in await reader.read()

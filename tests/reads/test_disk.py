@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 import memgang
 from memgang.errors import ReadError, UnknownReference
-from memgang.reads import Manners, Reads
+from memgang.reads import Manners, Reads, disk
 
 
 @pytest.fixture
@@ -89,6 +90,29 @@ async def test_a_path_that_was_judged_is_not_followed_elsewhere(space: memgang.S
                 await reads.read_file(str(tmp_path / path), follow=False)
         assert not (await space.find(kind="body")).objects
         assert (await reads.read_file(str(tmp_path / "out" / "a"), follow=False)).size == 7
+
+
+async def test_who_may_not_read_a_file_tells_only_those_like_itself(
+    space: memgang.Space, opened: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A limit of one's own, or the rights of another user on another machine: who joined asks again."""
+    path, begun, going, taken = tmp_path / "a", threading.Event(), threading.Event(), disk._taken
+    path.write_bytes(bytes(101))
+
+    def waiting(*args: Any) -> Any:
+        begun.set()
+        going.wait(30)
+        return taken(*args)
+
+    monkeypatch.setattr(disk, "_taken", waiting)
+    async with opened(agent="other") as other, Reads(space, Manners(bytes_max=100)) as narrow, Reads(space) as wide, Reads(other) as far:
+        told = [asyncio.create_task(reads.read_file(str(path))) for reads in (narrow, wide, far)]
+        await asyncio.to_thread(begun.wait, 30)
+        going.set()
+        error, page, there = await asyncio.gather(*told, return_exceptions=True)
+
+    assert isinstance(error, ReadError) and error.code == "large"
+    assert getattr(page, "size", 0) == getattr(there, "size", 0) == 101
 
 
 async def test_what_is_no_file_or_too_large_is_named_and_holds_nobody_up(space: memgang.Space, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import sys
 import time
 from http.server import BaseHTTPRequestHandler
@@ -15,7 +16,7 @@ import memgang
 from memgang.doors.mcp.serving import Options, door_of
 from memgang.engines.processes import engine as engine_of
 from memgang.errors import ConfigError, ReadError
-from memgang.reads import Manners, Reads
+from memgang.reads import Manners, Reads, robots
 from memgang.reads.politeness import _limits
 from tests.gates import until
 from tests.reads.origin import Origin, Running
@@ -75,6 +76,24 @@ async def test_a_server_without_rules_asks_for_nothing_one_in_trouble_for_everyt
     async with Reads(space, Manners(allow=[origin.host], robots=True)) as reads:
         assert [await code(reads, url) for _ in range(2)] == ["" if allowed else "robots"] * 2
     assert origin.paths().count("/robots.txt") == times
+
+
+async def test_robots_hide_no_private_address_and_may_be_long(space: memgang.Space, origin: Origin) -> None:
+    """Who may not ask a host is told how to allow it; of rules without end the beginning counts, but no half of a rule."""
+    async with Reads(space, Manners(robots=True)) as narrow:
+        with pytest.raises(ReadError, match="is not a public address") as told:
+            await narrow.fetch(f"{origin.address}/page")
+    assert told.value.code == "private" and "Manners(allow=" in told.value.hint and not origin.asked
+
+    for path in ("/page", "/mine"):
+        origin.page(path)
+    start, last = b"User-agent: *\nDisallow: /mine\n", b"Disallow: /page-of-mine\n"
+    filler = b"#" * (robots.BYTES_MAX - len(start) - len(b"\nDisallow: /")) + b"\n"
+    rules = start + filler + last + b"#" * 100_000
+    for number, (body, more) in enumerate(((rules, {}), (gzip.compress(rules, 0), {"Content_Encoding": "gzip"}))):
+        origin.page("/robots.txt", body, Content_Type="text/plain", **more)
+        async with Reads(space, Manners(allow=[origin.host], robots=True, user_agent=f"reader-{number}/1")) as reads:
+            assert [await code(reads, origin.address + path) for path in ("/mine", "/page")] == ["robots", ""]
 
 
 async def test_without_the_library_robots_say_what_to_install(space: memgang.Space, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -255,6 +255,27 @@ async def test_a_failure_is_told_to_those_who_wait_and_to_nobody_later(reads: Re
     assert (await reads.fetch(url)).size == len(PAGE)
 
 
+async def test_a_failure_by_ones_own_limits_is_told_to_nobody_else(space: memgang.Space, origin: Origin) -> None:
+    """Too large, too many redirects: who has joined the asker and takes more asks again, and all who have its limits are told."""
+    origin.page("/page")
+    for url, code, less in ((f"{origin.address}/page", "large", {"bytes_max": 10}),
+                            (origin.page("/hop", b"", 302, Location="/page"), "redirect", {"redirects_max": 0})):
+        origin.gate.clear()
+        origin.asked.clear()
+        async with Reads(space, Manners(allow=[origin.host], **less)) as narrow, Reads(space, Manners(allow=[origin.host])) as wide:
+            waiting = [asyncio.create_task(reads.fetch(url)) for reads in (narrow, wide, narrow)]
+
+            async def reached() -> bool:
+                return len(origin.asked) == 1
+
+            await until(reached)
+            origin.gate.set()
+            first, page, second = await asyncio.gather(*waiting, return_exceptions=True)
+
+        assert not isinstance(page, BaseException) and page.size == len(PAGE)
+        assert isinstance(first, ReadError) and isinstance(second, ReadError) and first.code == second.code == code
+
+
 async def test_code_without_a_loop_reads_too(space_name: str, origin: Origin, tmp_path: Path) -> None:
     """`memgang.connect` has both verbs, and the same memory."""
     url, path = origin.page("/page", Cache_Control="max-age=60"), tmp_path / "a.txt"

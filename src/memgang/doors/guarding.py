@@ -45,7 +45,7 @@ def guarded(patience: Patience) -> type[Any]:
             self._stalled: asyncio.TimerHandle | None = None
             self._size = self._fields = 0  # of the head under way
             self._fed = 0  # bytes since it began: a field without an end is in no size yet
-            self._open = self._headed = False  # a request is under way; its head is whole
+            self._headed = False  # a request is under way, and its head is whole
             self._status, self._ended = 400, False
             super().connection_made(transport)
             self._wait(patience.head_s)
@@ -76,7 +76,7 @@ def guarded(patience: Patience) -> type[Any]:
 
         def on_message_begin(self) -> None:
             self._size = self._fields = 0
-            self._open, self._headed = True, False
+            self._headed = False
             super().on_message_begin()
 
         def on_url(self, url: bytes) -> None:
@@ -99,14 +99,15 @@ def guarded(patience: Patience) -> type[Any]:
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
-            self._open = self._headed = False
+            self._headed = False
             self._wait(None)
             super().on_message_complete()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
-            # It has its answer and still sends: another request could only come behind what nobody wants to read.
-            if self._open and self.cycle.response_complete:
+            # It has its answer and still sends its body: another request could only come behind what nobody wants to read.
+            # Where the head of the next has begun to come, nothing is in its way.
+            if self._headed and self.cycle.response_complete:
                 self._end()
 
         def _count(self, size: int) -> None:

@@ -84,8 +84,7 @@ class Allowances:
             if len(alone.recent) > allows.requests:
                 alone.recent.popleft()
         if ticket:
-            # Renewed without limits: it has been let in.
-            self._hold(ticket, lambda: account.enter(self._store.wire, Allowance(), ticket, lease_ms=LEASE_MS))
+            self._hold(ticket, lambda: account.stay(self._store.wire, ticket, lease_ms=LEASE_MS))
         try:
             yield
         finally:
@@ -106,18 +105,14 @@ class Allowances:
             yield bill
             return
         account, ticket = Account(self._store.keys, scope, agent), fresh()
-
-        async def reserve() -> Short | None:
-            return await account.reserve(self._store.wire, allows, ticket, tokens=tokens, money=money, lease_ms=LEASE_MS)
-
         try:
-            short = await reserve()
+            short = await account.reserve(self._store.wire, allows, ticket, tokens=tokens, money=money, lease_ms=LEASE_MS)
         except BaseException:  # it may have been put aside
             self._let_go(ticket, account.pay(self._store.wire, ticket, tokens=0, money=0))
             raise
         if short is not None:
             raise _exceeded(agent, short, allows)
-        self._hold(ticket, reserve)
+        self._hold(ticket, lambda: account.defer(self._store.wire, ticket, lease_ms=LEASE_MS))
         try:
             yield bill
         finally:

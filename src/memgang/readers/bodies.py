@@ -19,19 +19,21 @@ RATIO_MAX = 100  # of what comes out to what came in, once there is so much of i
 RATIO_FROM_BYTES = 1024 * 1024
 
 
-async def body_of(answer: httpx.Response, url: str, bytes_max: int) -> bytes:
-    """The whole body, unpacked. From the wire at most one piece (64 KiB) beyond the limit is taken.
+async def body_of(answer: httpx.Response, url: str, bytes_max: int, *, cut: bool = False) -> bytes:
+    """The whole body, unpacked; with ``cut`` of a larger one its beginning.
+
+    From the wire at most one piece (64 KiB) beyond the limit is taken.
 
     Raises:
         ReadError: it is larger than ``bytes_max``, packed as nobody asked for, a bomb, or cut short.
     """
     said = answer.headers.get("content-length", "")
-    if said.isdigit() and int(said) > bytes_max:
+    if said.isdigit() and int(said) > bytes_max and not cut:
         raise too_large(url, bytes_max, int(said))
     packed = answer.headers.get("content-encoding", "identity").strip().lower()
     if packed not in ("", "identity", "gzip", "x-gzip", "deflate"):
         raise ReadError(url, f"it is packed in a way that was not asked for ({packed[:40]})", "packing")
-    unpack = _Unpacking(packed, url, bytes_max) if packed not in ("", "identity") else None
+    unpack = _Unpacking(packed, url, bytes_max, cut=cut) if packed not in ("", "identity") else None
     pieces: list[bytes] = []
     arrived = size = 0
     async for raw in answer.aiter_raw():
@@ -39,6 +41,8 @@ async def body_of(answer: httpx.Response, url: str, bytes_max: int) -> bytes:
         piece = unpack.piece(raw, bytes_max - size) if unpack is not None else raw
         size += len(piece)
         if size > bytes_max or arrived > bytes_max:
+            if cut:
+                return b"".join([*pieces, piece])[:bytes_max]
             raise too_large(url, bytes_max)
         if size > RATIO_FROM_BYTES and size > arrived * RATIO_MAX:
             raise ReadError(url, f"{arrived:,} bytes unpack to more than {RATIO_MAX} times as many", "packing")
@@ -56,8 +60,8 @@ def too_large(source: str, limit: int, size: int = 0) -> ReadError:
 class _Unpacking:
     """One body on its way out of gzip or deflate."""
 
-    def __init__(self, packed: str, url: str, bytes_max: int) -> None:
-        self._gzip, self._url, self._bytes_max = packed != "deflate", url, bytes_max
+    def __init__(self, packed: str, url: str, bytes_max: int, *, cut: bool = False) -> None:
+        self._gzip, self._url, self._bytes_max, self._cut = packed != "deflate", url, bytes_max, cut
         self._inflate: Any = zlib.decompressobj(31 if self._gzip else 15)
         self._begun = False
 
@@ -67,7 +71,7 @@ class _Unpacking:
         return bool(self._inflate.eof)
 
     def piece(self, raw: bytes, room: int) -> bytes:
-        """What comes out of these bytes.
+        """What comes out of these bytes; one more than there is room for, where it is cut.
 
         Raises:
             ReadError: it is more than there is room for, or no packed stream.
@@ -88,6 +92,8 @@ class _Unpacking:
                 continue
             self._begun = True
             if len(out) > room:
+                if self._cut:
+                    return bytes(out)
                 raise too_large(self._url, self._bytes_max)
             raw = self._inflate.unused_data or self._inflate.unconsumed_tail
         return out

@@ -48,11 +48,13 @@ Turn = Callable[[str], contextlib.AbstractAsyncContextManager[Callable[[float], 
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Limits of one fetch, redirects and all: bytes after unpacking, seconds of asking, redirects."""
+    """Limits of one fetch, redirects and all: bytes after unpacking (``cut``: of what is larger the beginning is enough), seconds
+    of asking, redirects."""
 
     bytes_max: int = BYTES_MAX
     total_s: float = TOTAL_S
     redirects_max: int = REDIRECTS_MAX
+    cut: bool = False
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -174,7 +176,7 @@ async def _taken(answer: httpx.Response, here: str, known: Known | None, bounds:
         # The words beside the number are the server's own, and may be anything.
         raise ReadError(shown(here), f"the server answered {answer.status_code} {answer.reason_phrase[:60]}".rstrip(),
                         _code(answer.status_code))
-    content = await body_of(answer, shown(here), bounds.bytes_max) if body else b""
+    content = await body_of(answer, shown(here), bounds.bytes_max, cut=bounds.cut) if body else b""
     kind = answer.headers.get("content-type", "")
     return Fetched(content, kind.partition(";")[0].strip().lower(), answer.charset_encoding or "", answer.headers.get("etag", ""),
                    answer.headers.get("last-modified", ""), here, lasts.fresh_s, lasts.keep)

@@ -1,7 +1,7 @@
 """Headers that a caller gives along: what may be given, and their hash, which alone goes into keys.
 
 Any header may be a credential, so all are taken for one: none stands in a key, a record, the log or an error, and what was
-fetched with some is given to nobody who does not give the same.
+fetched with some answers no fetch that does not give the same.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from memgang.errors import ConfigError
 from memgang.readers import Reach, web
 
+_OWN = frozenset({"large", "slow", "redirect", "robots"})  # codes of failures that other manners might not meet
 PRODUCT_MAX = 200  # characters of a user agent
 
 
@@ -61,6 +62,10 @@ class Manners:
     def reach_key(self) -> str:
         """What of it belongs into keys: who may not ask an address is not given what somebody who may has read there."""
         return "" if self.anywhere else " ".join(sorted(host.lower() for host in self.allow)) or "public"
+
+    def asker(self, code: str) -> str:
+        """What a failure of this code depends on, and no key tells apart: pages are shared by who allows more and less of them."""
+        return f"{self.bytes_max} {self.total_s:g} {self.redirects_max} {self.robots:d}" if code in _OWN else ""
 
     @property
     def bounds(self) -> web.Bounds:

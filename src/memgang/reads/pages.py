@@ -106,6 +106,8 @@ class _Fetch:
             value = await recalled.value()
             if not isinstance(value, Original | Unreadable):
                 raise MemGangError(f"the memory of {web.shown(self._url)} is not a page: {type(value).__name__}")
+            if isinstance(value, Unreadable) and value.asker != self._manners.asker(value.code):
+                continue  # somebody's limits, not ours; each time all who have the same are told at once
             # Who joined somebody in this process has not checked the answer, and may want a younger one.
             if recalled.how != "joined" or not recalled.validator or await self._check(recalled.validator):
                 return value
@@ -140,7 +142,7 @@ class _Fetch:
                 known=web.Known(known.etag, known.last_modified, known.final_url) if known is not None else None, turn=self._turn)
         except ReadError as error:
             self._mark = b""
-            return Unreadable(source=web.shown(self._url), reason=error.reason, code=error.code)
+            return Unreadable(source=web.shown(self._url), reason=error.reason, code=error.code, asker=manners.asker(error.code))
         work = current_work.get()
         if isinstance(got, web.Unchanged):
             assert known is not None  # else there was no condition, and 304 is an error

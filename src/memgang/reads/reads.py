@@ -39,8 +39,10 @@ class Reads:
         does, with its ETag or Last-Modified, and an unchanged page does not travel again. ``max_age_s`` says instead for how
         long the page may be used without asking: 0 asks in any case.
 
-        ``headers`` (credentials, say) go to the named server alone, not to where it redirects. What was fetched with them is
-        given to nobody who does not give the same. They stand in no key, record, log or error.
+        ``headers`` (credentials, say) go to the named server alone, not to where it redirects. They stand in no key, record, log
+        or error. No other fetch is answered with what was fetched with them, unless it gives the same. But the page lies in the
+        space as all else does: whoever has its reference, or lists or searches the space, can read it. What not all agents of a
+        space may see is fetched into a space of its own.
 
         Raises:
             ReadError: it cannot be read; ``code`` and ``reason`` say why. Told to those who wait, and never remembered.

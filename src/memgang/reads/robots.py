@@ -1,7 +1,7 @@
 """robots.txt: what the operator of a server has asked of programs (RFC 9309), read once for all and remembered for an hour.
 
 A server without one asks for nothing. One that cannot say what it asks (5xx, or no answer) is taken to ask for
-everything, and is asked again the next time.
+everything, and is asked again the next time. Of rules without end the beginning counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VERSION = "1"
 BYTES_MAX = 512 * 1024  # RFC 9309 asks for 500 KiB at least
 REMEMBERED = "1h"
 DELAY_MAX_S = 60.0  # of what is asked for; a longer one is taken for a mistake, or a way to say no
-CANNOT_SAY = "\0"  # no text that a server could have sent: that is decoded without it
+CANNOT_SAY, PRIVATE = "\0", "\0private "  # no text that a server could have sent: that is decoded without it
 
 
 class Robots:
@@ -36,9 +36,11 @@ class Robots:
         """How long the server asks programs to wait between two requests.
 
         Raises:
-            ReadError: it asks them to leave this page alone, or cannot say what it asks.
+            ReadError: it asks them to leave this page alone, or cannot say what it asks, or may not be asked.
         """
         text = await self._text(url)
+        if text.startswith(PRIVATE):
+            raise ReadError(web.shown(url), text.removeprefix(PRIVATE), "private")  # whose hint says how to allow the host
         if text == CANNOT_SAY:
             raise ReadError(web.shown(url), "the server cannot say what its robots.txt allows", "robots")
         rules = _rules(text)
@@ -56,14 +58,15 @@ class Robots:
             manners, known = self._manners, b"known"
             try:
                 got = await web.get(source, reach=manners.reach, agent=manners.user_agent, turn=self._turn,
-                                    bounds=web.Bounds(BYTES_MAX, manners.total_s, web.REDIRECTS_MAX))
+                                    bounds=web.Bounds(BYTES_MAX, manners.total_s, web.REDIRECTS_MAX, cut=True))
             except ReadError as error:
                 if error.code in ("missing", "refused"):  # it has no rules, or none for us
                     return ""
                 known = b""
-                return CANNOT_SAY
+                return PRIVATE + error.reason if error.code == "private" else CANNOT_SAY
             assert isinstance(got, web.Fetched)
-            return got.body.decode("utf-8", "replace").replace("\0", "")
+            body = got.body if len(got.body) < BYTES_MAX else got.body[:got.body.rfind(b"\n") + 1]  # half a rule may forbid more
+            return body.decode("utf-8", "replace").replace("\0", "")
 
         async def check(validator: bytes) -> bool:
             return validator == b"known"

@@ -2,6 +2,7 @@
 
     enter     a request comes in: counted, and given a place, by one script; `leave` gives the place back
     reserve   a call that is paid for begins: what it may cost is put aside; `pay` says what it did cost
+    hold      either is still under way: its lease is renewed, if it is there
 
 All keys are of shard 00. What was spent does not expire: it belongs to the agent of a scope, whatever token it shows.
 """
@@ -86,6 +87,10 @@ class Account:
             case reply:
                 raise _surprise("enter", reply)
 
+    async def stay(self, wire: Wire, ticket: str, *, lease_ms: int) -> bool:
+        """Keep the place for another lease. False: it is not there any more."""
+        return await self._hold(wire, ":p", ticket, lease_ms)
+
     async def leave(self, wire: Wire, ticket: str) -> None:
         """Give the place back. Safe to repeat."""
         await carried(wire.call("ZREM", self._of(":p")[2], ticket), "leave")
@@ -103,9 +108,22 @@ class Account:
             case reply:
                 raise _surprise("reserve", reply)
 
+    async def defer(self, wire: Wire, ticket: str, *, lease_ms: int) -> bool:
+        """Keep put aside what is, for another lease. False: it is not any more."""
+        return await self._hold(wire, ":r", ticket, lease_ms)
+
     async def pay(self, wire: Wire, ticket: str, *, tokens: int, money: int) -> None:
         """Say what a call did cost. Safe to repeat."""
         await _run(wire, "pay", self._of("", ":r"), ["", b"", ticket, tokens, money])
+
+    async def _hold(self, wire: Wire, part: str, ticket: str, lease_ms: int) -> bool:
+        match await _run(wire, "hold", self._of(part), ["", b"", ticket, lease_ms]):
+            case [b"held"]:
+                return True
+            case [b"gone"]:
+                return False
+            case reply:
+                raise _surprise("hold", reply)
 
     async def spent(self, wire: Wire) -> Spent:
         """What it has spent by now."""

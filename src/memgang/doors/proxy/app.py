@@ -218,16 +218,21 @@ def _untouched(content: bytes, body: Any, upstream: Upstream) -> bytes:
 
 
 async def _sent(reply: Reply, send: Send) -> None:
-    headers = [(name.encode(), text.encode("latin-1")) for name, text in reply.headers.items()]
-    if reply.content_type:
-        headers.append((b"content-type", reply.content_type.encode("latin-1")))
     if isinstance(reply.body, bytes):
-        headers.append((b"content-length", str(len(reply.body)).encode()))
+        headers = [*_headers(reply), (b"content-length", str(len(reply.body)).encode())]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
         return
     async with contextlib.aclosing(reply.body) as pieces:
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.start", "status": reply.status, "headers": _headers(reply)})
         async for piece in pieces:
+            if not piece:
+                continue
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+    """As aiohttp has decoded those of the upstream: whatever bytes they were, they go out as they came in."""
+    named = [*reply.headers.items(), *([("content-type", reply.content_type)] if reply.content_type else [])]
+    return [(name.encode(), text.encode("utf-8", "surrogateescape")) for name, text in named]

@@ -46,7 +46,7 @@ class Refusals:
         if isinstance(failure, WorkFailed | ModelError) and not isinstance(failure, AllowanceExceeded):
             if (said := status_of(failure.code)) is not None:
                 return passed_on(self._refusal(key, failure, said), **headers)
-            status = {"timeout": 504, "model_not_priced": 403}.get(failure.code, 502)
+            status = {"timeout": 504, "model_not_priced": 403, "budget_closed": 503}.get(failure.code, 502)
             return error(status, failure.code, failure.explain(), **headers)
         return told(failure, **headers)
 

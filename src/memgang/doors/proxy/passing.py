@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
+from memgang.answers.answer import encoded
+from memgang.canonical import read_json
 from memgang.doors.proxy.asking import OURS, PATHS
 from memgang.doors.proxy.entering import Caller, Denied, Headers, header
 from memgang.doors.proxy.failing import Refusals
-from memgang.doors.proxy.paying import Payer, Tab, Tally
+from memgang.doors.proxy.paying import Payer, Tab, Tally, asks_usage
 from memgang.doors.proxy.replies import Reply, passed_on
 from memgang.doors.proxy.upstream import Upstream, Upstreams, refusal
 from memgang.errors import ModelError
@@ -47,8 +49,10 @@ class Passage:
         opened = contextlib.AsyncExitStack()
         try:
             # Behind what is sent in the stack: the bill is known when the answer has been handed on.
-            tab = None if model is None else await opened.enter_async_context(
-                self._payer.spending(caller, model, body, answers=path != "/embeddings"))
+            tab = None if model is None else await opened.enter_async_context(self._payer.spending(caller, model, body, path))
+            wished = asks_usage(path, read_json(content)) if tab is not None and tab.open else None
+            if wished is not None:
+                content = encoded(wished)
             response = await opened.enter_async_context(
                 self._upstreams.send(upstream, method, path, content or None, sent, asked_for(query), raw=True,
                                      unsent=_nothing if tab is None else tab.nothing))
@@ -63,20 +67,32 @@ class Passage:
                 return self._refusals.reply("", failure, **told)
             raise
         returned = {name: text for name in _RETURNED if (text := response.headers.get(name, ""))}
-        return Reply(response.status, _handed_on(response, opened, tab), response.headers.get("content-type", ""), returned | told)
+        if response.status in (204, 304):  # it is that of the body there would be, and nothing follows
+            returned.pop("content-length", None)
+        tally = None
+        if tab is not None and tab.open:
+            tally = Tally(response.headers.get("content-type", ""), hides=wished is not None)
+            if tally.shortens:
+                returned.pop("content-length", None)
+        body = _handed_on(response, opened, tab, tally)
+        await anext(body)  # begun: one that is not would leave the connection open when it is closed
+        return Reply(response.status, body, response.headers.get("content-type", ""), returned | told)
 
 
-async def _handed_on(response: Response, opened: contextlib.AsyncExitStack, tab: Tab | None) -> AsyncGenerator[bytes, None]:
-    tally = None if tab is None or not tab.open else Tally(response.headers.get("content-type", ""))
+async def _handed_on(
+    response: Response, opened: contextlib.AsyncExitStack, tab: Tab | None, tally: Tally | None
+) -> AsyncGenerator[bytes, None]:
     async with opened:
         try:
+            yield b""
             async for block in response.content.iter_any():
-                if tally is not None:
-                    tally.take(block)
-                yield block
+                yield block if tally is None else tally.take(block)
+            if tally is not None:
+                yield tally.end()
         finally:
             if tab is not None and tally is not None:
-                tab.was(tally.end())
+                tally.end()  # also where its reader has left, or it broke off
+                tab.was(tally.usage)
 
 
 def _counted(caller: Caller, upstream: Upstream, method: str, path: str, body: Any) -> str | None:

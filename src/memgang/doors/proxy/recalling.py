@@ -123,7 +123,7 @@ class _Exchange:
         for ref in asked.refs:  # made from these: forgotten with them
             if (work := current_work.get()) is not None:
                 work.read.setdefault(ref, None)
-        paying = payer.spending(self._caller, asked.model, asked.body, answers=asked.route != "embeddings")
+        paying = payer.spending(self._caller, asked.model, asked.body, asked.path)
         async with paying as tab, contextlib.aclosing(self._attempt(tab)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -246,11 +246,14 @@ class _Exchange:
         except BaseException:
             await shown.aclose()
             raise
-        return Reply(200, self._going_on(first, shown), STREAM, self.headers(self._how()) | {"cache-control": "no-cache"})
+        going = self._going_on(first, shown)
+        await anext(going)  # begun: one that is not would leave the stream open when it is closed
+        return Reply(200, going, STREAM, self.headers(self._how()) | {"cache-control": "no-cache"})
 
     async def _going_on(self, first: bytes | None, shown: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         async with contextlib.aclosing(shown):
             try:
+                yield b""
                 if first is not None:
                     yield first
                 async for events in shown:

@@ -19,7 +19,7 @@ _QUOTA = "insufficient_quota"  # is its own type and code
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply: its body whole, or piece by piece."""
+    """A reply: its body whole, or piece by piece. A body in pieces has begun, so that closing it gives back what it holds."""
 
     status: int
     body: bytes | AsyncGenerator[bytes, None]
