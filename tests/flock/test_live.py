@@ -105,13 +105,13 @@ def test_a_token_that_has_ended_is_renewed_by_the_page(scene: Page) -> None:
 
 
 def test_what_was_shown_is_void_when_the_same_process_has_another_list(scene: Page) -> None:
-    """Its server has lost the log and gives ids anew; another process's list has the ids of the same log."""
+    """Its server has lost the log and gives ids anew; another list of the same process, or of another, has the ids of the same log."""
     scene.js("""async () => {
       const { connect } = await import("/live.js"); line.close(); told.length = 0;
       window.line = connect({ url: "http://127.0.0.1/mg/live?run=r&token=t", WebSocket: last().constructor, onReset: () => told.push("void") });
-      for (const epoch of ["a-0", "b-0", "b-1"]) { send({ header: {}, epoch, from: 0 }); told.push(epoch); }
+      for (const epoch of ["a-0-1", "b-0-1", "b-0-2", "b-1-3", "c-0-1"]) { send({ header: {}, epoch, from: 0 }); told.push(epoch); }
     }""")
-    assert scene.js("told") == ["a-0", "b-0", "void", "b-1"]
+    assert scene.js("told") == ["a-0-1", "b-0-1", "b-0-2", "void", "b-1-3", "c-0-1"]
 
 
 def test_it_rests_while_another_page_is_shown(scene: Page) -> None:
