@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -259,10 +260,10 @@ async def test_of_the_whole_space_the_newest_records_are_kept(space: memgang.Spa
         watching._live = None
 
 
-async def test_the_list_of_runs_is_read_the_less_often_the_longer_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_runs_is_read_the_less_often_the_longer_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that takes two seconds to make is good for forty; one that takes none, for one."""
     now, asked = [100.0], []
-    monkeypatch.setattr(watchings.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(watchings, "time", SimpleNamespace(monotonic=lambda: now[0]))
     watching = Watching(memgang.settings.Settings())
 
     def ask(_: Any, takes: float = 2.0) -> list[tapes.Header]:

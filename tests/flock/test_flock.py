@@ -84,6 +84,23 @@ def test_a_live_run_ends_as_its_replay_whatever_the_order_and_however_often_reco
     assert not page.errors
 
 
+def test_the_clock_of_a_live_run_is_the_servers(open_page: Open) -> None:
+    """A page that is opened while nothing happens shows the time it is, not that of the newest record; all that was is in the fold."""
+    header, records = tape(3)
+    early = [record for record in records if record["t"] < 9_000]
+    page = open_page(mode="live", autoplay=True)
+    clock = "() => document.querySelector('.mg-clock').textContent"
+    page.js("([header, records]) => { flock.header(header, 125000); flock.frame(0.3); flock.push(records); flock.frame(0.3); }",
+            [{**header, "state": "running"}, early])
+    assert page.js(clock) == "2:05"
+    assert page.js("flock.state().counts.events") == len(early)
+    page.js("""() => { flock.status({ connection: 'lost' }); flock.frame(0.3); flock.status({ connection: 'live' });
+        flock.header({}, 185000); flock.frame(0.3); }""")
+    assert page.js(clock) == "3:05"
+    page.js("() => { flock.header({}, 1000); flock.seek(3000); flock.follow(); flock.frame(0.3); }")  # it never goes back
+    assert page.js(clock) == "3:05" and not page.errors
+
+
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
