@@ -243,9 +243,9 @@ async def test_of_the_whole_space_the_newest_records_are_kept(space: memgang.Spa
             await work(space, "old", *"abcdefgh")
             await until(lambda: _is(lambda: everything.upto >= 16))
             seen = await asyncio.to_thread(watching.tape, tapes.ALL)
-            await work(space, "one", *"ijklmnop")
-            await until(lambda: _is(lambda: everything.upto >= 32))
-            assert len(seen.records) >= 16 and len(everything.lines) < 22 and everything.first >= 10
+            await work(space, "one", *"ijklmnopqrstuvwxyz")
+            await until(lambda: _is(lambda: everything.upto >= 52))
+            assert len(seen.records) >= 16 and len(everything.lines) < 22 and everything.first > 16
             async with live.watching("old") as old:
                 await until(lambda: _is(lambda: old.whole))
                 await until(lambda: _is(lambda: live._caught_up))
