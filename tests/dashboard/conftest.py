@@ -27,29 +27,59 @@ class Dashboard:
 
     def __init__(self, server: PrivateServer, space: str, folder: Path) -> None:
         self.server, self.space, self.folder = server, space, folder
-        with socket.socket() as trying:
-            trying.bind(("127.0.0.1", 0))
-            self.port = trying.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._choose()
         self.process: subprocess.Popen[str] | None = None
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("MEMGANG_", "OPENAI_", "STREAMLIT_"))}
         self.env |= {"PYTHONPATH": str(SRC), "MEMGANG_URL": server.url, "MEMGANG_PATIENCE_MS": "200", "HOME": str(folder),
                      "MEMGANG_STATE_DIR": str(folder / "state"), "MEMGANG_RUNTIME_DIR": str(folder / "run"), "MEMGANG_SPACE": space,
                      "PYTHONUNBUFFERED": "1", "STREAMLIT_LOGGER_LEVEL": "debug"}  # as somebody may have set it: it must not open ours
 
+    def _choose(self) -> None:
+        with socket.socket() as trying:
+            trying.bind(("127.0.0.1", 0))
+            self.port = trying.getsockname()[1]
+        self.url, self.used = f"http://127.0.0.1:{self.port}", False
+
     def start(self, *options: str) -> str:
-        """Start, and what it says when it is ready."""
+        """Start, and what it says when it is ready. Somebody else may have taken the port since it was chosen: then at another."""
+        for _ in range(3):
+            first = self._started(*options)
+            if first.startswith("memgang dashboard on"):
+                self.used = True
+                return first
+            said = (self.folder / "stderr").read_text()
+            if self.used or "cannot listen" not in said:  # pages of the tests know the port once it has been used
+                break
+            self.kill()
+            (self.folder / "stderr").unlink()
+            self._choose()
+        raise AssertionError(said)
+
+    def said(self) -> str:
+        """All that it has printed so far, to either stream."""
+        return "".join((self.folder / name).read_text() for name in ("stdout", "stderr"))
+
+    def _started(self, *options: str) -> str:
         self.log = (self.folder / "stderr").open("a")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "memgang", "dashboard", "--no-open", "--port", str(self.port), *options], env=self.env, text=True,
             cwd=self.folder, stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL)
-        said: queue.Queue[str] = queue.Queue()
+        first: queue.Queue[str] = queue.Queue()
         stdout = self.process.stdout
         assert stdout is not None
-        threading.Thread(target=lambda: said.put(stdout.readline()), daemon=True).start()
-        first = said.get(timeout=90)
-        assert first.startswith("memgang dashboard on"), (self.folder / "stderr").read_text()
-        return first
+
+        def copy() -> None:
+            with stdout, (self.folder / "stdout").open("a") as kept:
+                line = stdout.readline()
+                first.put(line)
+                while line:
+                    kept.write(line)
+                    kept.flush()
+                    line = stdout.readline()
+
+        self.copying = threading.Thread(target=copy, daemon=True)
+        self.copying.start()
+        return first.get(timeout=90)
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""

@@ -250,14 +250,41 @@ def test_who_gives_the_token_is_let_in_with_all_sockets(dashboard: Dashboard, lo
 
 @pytest.mark.parametrize("path", ["/", "/?run=none-such"])
 def test_a_page_without_a_run_says_so(dashboard: Dashboard, look: Look, path: str) -> None:
-    """A link to a run that is not there shows that, and the runs there are."""
-    begin(dashboard, "20300106-000000-there", state="done")
+    """A link to a run that is not there says so, and another can be chosen; without one in the address the first is shown."""
+    begin(dashboard, "20300106-000000-there", "the one that is there", state="done")
     look.go(path)
     if path == "/":
         look.until(f"{HAS} > 0")
     else:
         look.until("window.__memgang?.kept?.status?.connection === 'empty'")
+        look.page.get_by_text("There is no such run").first.wait_for()
+        look.page.get_by_role("combobox", name="Run").click()
+        look.page.get_by_role("option").filter(has_text="the one that is there").click()
+        look.until(f"{HAS} > 0")
     assert look.errors == []
+
+
+def test_a_link_to_a_moment_of_a_live_run_says_so_and_leads_out_of_it(dashboard: Dashboard, look: Look) -> None:
+    """`t` and `sel` of the address hold for a run that goes on, too; each page says that it shows a past moment, until told not to."""
+    run = "20300106-000001-moment"
+    begin(dashboard, run)
+    some(dashboard, run, range(5))
+    page = look.go(f"/?run={run}&t=1&sel=agent:worker").page
+    look.until("window.__memgang?.kept?.opened")
+    look.until("window.__memgang.kept.flock.state().counts.events < 10")  # of all that have come
+    assert page.locator(".mg-badge").text_content() == "looking back"
+    page.get_by_text("The address opens this run at").wait_for()
+
+    page.get_by_role("link", name="Agents").click()
+    page.get_by_text("As of 0.0 s after it began").wait_for()
+    page.get_by_role("button", name="Show all of it").click()
+    page.get_by_text("As of 0.0 s").wait_for(state="detached")
+    page.wait_for_url(lambda url: "&t=" not in url)
+    page.get_by_role("link", name="Flock").click()
+    look.until("window.__memgang.kept.owner !== null")
+    look.until("window.__memgang.kept.box.querySelector('.mg-badge').textContent === 'live'")
+    look.until(f"n => {HAS} >= n", logged(dashboard, run)["events"])
+    assert page.evaluate("window.__memgang.creates") == 1 and look.errors == []
 
 
 def test_a_run_that_comes_along_can_be_played_where_nothing_has_run(look: Look) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ pytest.importorskip("streamlit", reason="needs memgang[dashboard]")
 
 import memgang
 from memgang.doors.dashboard import live as lives
+from memgang.doors.dashboard import routes
+from memgang.doors.dashboard import watching as watchings
 from memgang.doors.dashboard.live import Live, Reel
 from memgang.doors.dashboard.passes import LIFE_S, Passes
+from memgang.doors.dashboard.watching import Watching
 from memgang.flock import tape as tapes
 from tests.chaos.servers import PrivateServer
 from tests.gates import Gate, raws, ready, until
@@ -139,7 +143,7 @@ async def test_a_server_that_lost_its_log_begins_a_new_list(
             async with live.watching("one") as reel:
                 await work(space, "one", *"abcdef")
                 await until(lambda: _is(lambda: len(reel.lines) >= 12))
-                before = live.epoch
+                before = reel.epoch
                 server.kill()
                 await until(lambda: _is(lambda: live.away != ""))
                 server.start()
@@ -147,8 +151,8 @@ async def test_a_server_that_lost_its_log_begins_a_new_list(
                 await until(lambda: _done(work(space, "one", "z")))
                 await until(lambda: _is(lambda: reel.whole and 0 < len(reel.lines) < 12))
 
-                assert live.epoch != before
-                assert live.epoch.split("-")[0] == before.split("-")[0]  # so a page knows that its ids mean nothing any more
+                process, lost, _ = reel.epoch.split("-")
+                assert [process, str(int(lost) - 1)] == before.split("-")[:2]  # so a page knows that its ids mean nothing any more
             await live.aclose()
 
 
@@ -168,6 +172,154 @@ async def test_what_nobody_watches_is_let_go(space: memgang.Space, monkeypatch: 
         assert again is not reel
         await caught_up(space, again, new)
     await live.aclose()
+
+
+async def test_a_list_that_is_read_again_has_another_name(space: memgang.Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place means something in one list only: lines are in the order they came in, and the log read again has another."""
+    monkeypatch.setattr(lives, "LINGER_S", 0.0)
+    live = Live(space)
+    await work(space, "one", "a")
+    async with live.watching("one") as reel:
+        await until(lambda: _is(lambda: reel.whole))
+        first = reel.epoch
+    await until(lambda: _is(lambda: not live._reels))
+    async with live.watching("one") as again:
+        process, lost, _ = again.epoch.split("-")
+        assert again.epoch != first and [process, lost] == first.split("-")[:2]  # the same ids: what was shown is not void
+    await live.aclose()
+
+
+async def test_scripts_have_each_record_once_when_a_run_is_read_again_in_another_order(
+    space: memgang.Space, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line that came late stood at the end, and stands earlier when the log is read again: none is lost, none is there twice."""
+    watching = Watching(space.settings)
+    watching._live = live = Live(space)
+    await work(space, "one", "a", "b")
+    async with watching.open():
+        async with live.watching("one") as reel:
+            await until(lambda: _is(lambda: reel.whole))
+            late = reel.lines.pop(0)  # as it stands where the first line came last
+            first = await asyncio.to_thread(watching.tape, "one")
+            reel.lines.append(late)
+            reel.changed()
+        live._let_go("one")
+
+        tape = await asyncio.to_thread(watching.tape, "one")
+        assert [rec["id"] for rec in tape.records] == [rec["id"] for rec in (await tapes.of_run(space, "one")).records]
+        assert len(tape.records) == len(first.records) + 1
+        assert (await asyncio.to_thread(watching.fold, "one")).counts["events"] == len(tape.records)
+        await live.aclose()
+        watching._live = None
+
+
+async def test_when_the_server_goes_away_again_no_list_is_half_begun_anew(space: memgang.Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All headers are read before anything is changed: an error in between leaves names and lists as they were."""
+    live = Live(space)
+    await work(space, "one", "a")
+    await work(space, "two", "b")
+    async with live.watching("one") as one, live.watching("two") as two:
+        await until(lambda: _is(lambda: one.whole and two.whole))
+        before = [(reel.epoch, list(reel.lines)) for reel in (one, two)], live._cursor, live._generation
+
+        async def away(_: memgang.Space, run: str) -> None:
+            if run == "two":
+                raise memgang.errors.StoreUnavailable("away again")
+
+        monkeypatch.setattr(lives, "header_of", away)
+        with pytest.raises(memgang.errors.StoreUnavailable):
+            await live._anew()
+        assert before == ([(reel.epoch, list(reel.lines)) for reel in (one, two)], live._cursor, live._generation)
+    await live.aclose()
+
+
+async def test_of_the_whole_space_the_newest_records_are_kept(space: memgang.Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much the log holds; what was let go of does not come back when the reader goes back to the beginning of a run."""
+    monkeypatch.setattr(lives, "ALL_MAX", 20)
+    watching = Watching(space.settings)
+    watching._live = live = Live(space)
+    async with watching.open():
+        async with live.watching(tapes.ALL) as everything:
+            await work(space, "old", *"abcdefgh")
+            await until(lambda: _is(lambda: everything.upto >= 16))
+            seen = await asyncio.to_thread(watching.tape, tapes.ALL)
+            await work(space, "one", *"ijklmnopqrstuvwxyz")
+            await until(lambda: _is(lambda: everything.upto >= 52))
+            assert len(seen.records) >= 16 and len(everything.lines) < 22 and everything.first > 16
+            async with live.watching("old") as old:
+                await until(lambda: _is(lambda: old.whole))
+                await until(lambda: _is(lambda: live._caught_up))
+                await caught_up(space, old)
+
+            assert everything.upto == len([event async for event in space.events()])
+            assert len(ids(everything)) == len(set(ids(everything))) == len(everything._ids) < 22
+            tape = await asyncio.to_thread(watching.tape, tapes.ALL)
+            assert [rec["id"] for rec in tape.records] == ids(everything)
+            assert (await asyncio.to_thread(watching.fold, tapes.ALL)).counts["events"] == len(everything.lines)
+        await live.aclose()
+        watching._live = None
+
+
+def test_the_list_of_runs_is_read_the_less_often_the_longer_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that takes two seconds to make is good for forty; one that takes none, for one."""
+    now, asked = [100.0], []
+    monkeypatch.setattr(watchings, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    watching = Watching(memgang.settings.Settings())
+
+    def ask(_: Any, takes: float = 2.0) -> list[tapes.Header]:
+        asked.append(now[0])
+        now[0] += takes
+        return [tapes.Header("run")]
+
+    monkeypatch.setattr(watching, "ask", ask)
+    for later in (0.0, 30.0, 9.0, 2.0):
+        now[0] += later
+        assert [header.run for header in watching.headers()] == ["run"]
+    assert asked == [100.0, 143.0]
+
+
+def test_a_run_that_was_killed_is_not_live_for_ever() -> None:
+    """A day after its start it has no end in the log, and is no longer taken to go on; the space itself always goes on."""
+    watching, day = Watching(memgang.settings.Settings()), tapes.DAY_MS
+    now = watching.server_ms()
+    killed, young, done = (tapes.Header("r", started=now - 2 * day), tapes.Header("r", started=now - day // 2),
+                           tapes.Header("r", started=now - 2 * day, ended=now - day, state="done"))
+    assert [watching.under_way(header) for header in (killed, young, done)] == [False, True, False]
+    assert [watching.standing(header).state for header in (killed, young, done)] == ["no end in the log", "running", "done"]
+    assert watching.under_way(tapes.Header(tapes.ALL)) and watching.under_way(tapes.Header("of which nothing is known"))
+
+
+async def test_a_page_is_told_what_time_it_is_in_the_run_and_whether_it_goes_on(space: memgang.Space) -> None:
+    """By the server's clock, and after the newest record; of a run that was killed, that nothing is expected any more."""
+    now = space.store.log.server_ms()
+    for run, started in (("going", now - 60_000), ("killed", now - 2 * tapes.DAY_MS)):
+        with space.acting_as(run=run):
+            await space.put({"id": run, "state": "running", "started": started}, name=f"runs/{run}", kind="run", parents=())
+    await space.flush()
+    watching = Watching(space.settings)
+    watching._live = live = Live(space)
+
+    class Socket:
+        def __init__(self) -> None:
+            self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+        async def send_text(self, text: str) -> None:
+            self.told.put_nowait(json.loads(text))
+
+    async with watching.open():
+        for run in ("going", "killed"):
+            socket = Socket()
+            sending = asyncio.create_task(routes._send(watching, socket, run, "", "0"))  # type: ignore[arg-type]
+            first = await socket.told.get()
+            if run == "going":
+                assert 60_000 <= first["now"] <= space.store.log.server_ms() - now + 60_000
+                assert not first["over"] and first["header"]["state"] == "running"
+            else:
+                assert (first["now"], first["over"], first["header"]["state"]) == (0, True, "no end in the log")
+            sending.cancel()
+            await asyncio.wait([sending])
+        await live.aclose()
+        watching._live = None
 
 
 async def test_watching_writes_nothing(space: memgang.Space, opened: Callable[..., Any]) -> None:

@@ -19,6 +19,7 @@ pytest.importorskip("streamlit", reason="needs memgang[dashboard]")
 from websockets.sync import client
 
 from memgang.doors.dashboard import serving
+from memgang.flock import dial
 from tests.chaos.servers import PrivateServer
 from tests.dashboard.conftest import Dashboard
 
@@ -67,13 +68,20 @@ async def test_one_that_nobody_looks_at_ends_itself(monkeypatch: pytest.MonkeyPa
         def __getattribute__(self, name: str) -> Any:
             if name == "sockets":
                 Looked.asked += 1
-                if Looked.asked == 30:
+                if Looked.asked >= 30:
                     Looked.sockets = 0
             return super().__getattribute__(name)
 
     async with asyncio.timeout(30):
         await serving._until_unwatched([Looked()])  # type: ignore[list-item]
-    assert told == [signal.SIGTERM] and Looked.asked > 30
+    assert told == [signal.SIGTERM] and Looked.asked >= 30
+
+
+def test_the_frame_has_the_colours_of_the_flock() -> None:
+    """Each colour that Streamlit is given is one of the palette's, of the same theme."""
+    for name, colour in serving.THEME.items():
+        assert colour in dial.colours(name.split(".")[0]).values(), name
+    assert len(serving.THEME) == 8
 
 
 def test_without_the_extra_it_says_which(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from memgang.flock.fold import Fold
+from tests.flock import node
 from tests.flock.conftest import Page
 from tests.flock.synthetic import tape
 
@@ -84,6 +85,42 @@ def test_a_live_run_ends_as_its_replay_whatever_the_order_and_however_often_reco
     assert page.js("document.querySelector('.mg-badge').textContent") == "finished"
     assert page.js("document.querySelector('.mg-big b').textContent").rstrip("%").isdigit()
     assert not page.errors
+
+
+def test_the_clock_of_a_live_run_is_the_servers(open_page: Open) -> None:
+    """A page that is opened while nothing happens shows the time it is, not that of the newest record; all that was is in the fold."""
+    header, records = tape(3)
+    early = [record for record in records if record["t"] < 9_000]
+    page = open_page(mode="live", autoplay=True)
+    clock = "() => document.querySelector('.mg-clock').textContent"
+    page.js("([header, records]) => { flock.header(header, 125000); flock.frame(0.3); flock.push(records); flock.frame(0.3); }",
+            [{**header, "state": "running"}, early])
+    assert page.js(clock) == "2:05"
+    assert page.js("flock.state().counts.events") == len(early)
+    page.js("""() => { flock.status({ connection: 'lost' }); flock.frame(0.3); flock.status({ connection: 'live' });
+        flock.header({}, 185000); flock.frame(0.3); }""")
+    assert page.js(clock) == "3:05"
+    page.js("() => { flock.header({}, 1000); flock.seek(3000); flock.follow(); flock.frame(0.3); }")  # it never goes back
+    assert page.js(clock) == "3:05" and not page.errors
+
+
+def test_what_is_long_past_when_it_comes_is_not_flown() -> None:
+    """All that was before a live page was opened is in the fold at once; only what has just happened moves birds and arcs."""
+    taken, shown = node.run("""
+        const { Player } = await import(WEB + "/player.js");
+        class Alone extends Player { changed() {} fit() {} drawNow() {} }
+        const player = new Alone("live", {}), flown = [];
+        player.still = { dirty: false, threadsOf() {} };
+        player.words = { slots: { clear() {} } };
+        player.effects.take = (record) => flown.push(record.id);
+        player.empty();
+        player.tell(60000);
+        player.go(0.01);
+        player.push(given);
+        player.go(0.01);
+        tell([flown, player.fold.counts.events]);""",
+        [{"id": ident, "t": t, "op": "write", "agent": "a", "role": "map", "obj": ident} for ident, t in (("old", 1_000), ("new", 59_000))])
+    assert taken == ["new"] and shown == 2
 
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"

@@ -55,6 +55,18 @@ def test_a_server_that_was_started_anew_is_read_from_the_beginning(scene: Page) 
     assert asked(scene) == {"run": "r", "token": "t", "from": "0", "epoch": "e2"}
 
 
+def test_a_run_that_goes_on_no_more_is_said_to_have_ended(scene: Page) -> None:
+    """One that was killed has no end in its header: the server says that nothing is expected any more. It also says what time it is."""
+    scene.js("() => { told.length = 0; send({ header: { run: 'r' }, epoch: 'e1', from: 0, over: true }); }")
+    assert [what for what, _ in scene.js("told")] == ["header", "ended"]
+    scene.js("""async () => {
+      const { connect } = await import("/live.js"); line.close(); told.length = 0;
+      window.line = connect({ url: "http://127.0.0.1/mg/live", WebSocket: last().constructor, onHeader: (h, upto, now) => told.push([upto, now]) });
+      send({ header: {}, epoch: "e1", from: 0, upto: 3, now: 9 }); send({ header: {}, epoch: "e1", from: 0 });
+    }""")
+    assert scene.js("told") == [[3, 9], [0, 0]]
+
+
 def test_it_waits_longer_each_time_up_to_eight_seconds(scene: Page) -> None:
     """From half a second on, doubled, with chance in it; a message begins anew."""
     scene.js("() => { for (let i = 0; i < 8; i++) { last().onclose({ code: 1006 }); fire(); } }")
@@ -105,13 +117,13 @@ def test_a_token_that_has_ended_is_renewed_by_the_page(scene: Page) -> None:
 
 
 def test_what_was_shown_is_void_when_the_same_process_has_another_list(scene: Page) -> None:
-    """Its server has lost the log and gives ids anew; another process's list has the ids of the same log."""
+    """Its server has lost the log and gives ids anew; another list of the same process, or of another, has the ids of the same log."""
     scene.js("""async () => {
       const { connect } = await import("/live.js"); line.close(); told.length = 0;
       window.line = connect({ url: "http://127.0.0.1/mg/live?run=r&token=t", WebSocket: last().constructor, onReset: () => told.push("void") });
-      for (const epoch of ["a-0", "b-0", "b-1"]) { send({ header: {}, epoch, from: 0 }); told.push(epoch); }
+      for (const epoch of ["a-0-1", "b-0-1", "b-0-2", "b-1-3", "c-0-1"]) { send({ header: {}, epoch, from: 0 }); told.push(epoch); }
     }""")
-    assert scene.js("told") == ["a-0", "b-0", "void", "b-1"]
+    assert scene.js("told") == ["a-0-1", "b-0-1", "b-0-2", "void", "b-1-3", "c-0-1"]
 
 
 def test_it_rests_while_another_page_is_shown(scene: Page) -> None:

@@ -14,7 +14,9 @@ export default function (component) {
   }
   if (!kept) kept = shelf.kept = begin(data);
   kept.trigger = setTriggerValue;
+  const before = kept.data;
   kept.data = data;
+  if (kept.opened && (before.t !== data.t || String(before.sel) !== String(data.sel))) open(kept, before.t !== data.t);
   kept.theme = themeOf(root.host ?? root);
   clearTimeout(kept.timer);
   if (kept.owner !== root) {
@@ -40,7 +42,7 @@ function begin(data) {
   shelf.creates++;
   const box = document.createElement("div");
   box.className = "mgd-box";
-  const kept = { run: data.run, box, owner: undefined, flock: null, live: null, timer: 0, data, theme: "dark", ended: false };
+  const kept = { run: data.run, mode: data.mode, box, owner: undefined, flock: null, live: null, timer: 0, data, theme: "dark", opened: false, ended: false };
   const at = (name) => import(/* ours, from where this page is from */ new URL(`/mg/web/${name}`, location.origin).href);
   shelf.modules ??= Promise.all([at("flock.js"), at("live.js")]);
   shelf.modules.then(([{ createFlock }, { connect }]) => { if (!kept.ended) fill(kept, createFlock, connect); },
@@ -50,7 +52,7 @@ function begin(data) {
 
 function fill(kept, createFlock, connect) {
   const { box, data } = kept;
-  const replay = data.mode === "replay";
+  const replay = kept.mode === "replay"; // as it was when the flock was made
   const flock = kept.flock = createFlock(box, {
     mode: replay ? "replay" : "live", theme: kept.theme, autoplay: false,
     reduced: matchMedia("(prefers-reduced-motion: reduce)").matches,
@@ -60,20 +62,21 @@ function fill(kept, createFlock, connect) {
       return page === undefined ? null : `/${page}?${new URLSearchParams({ run: data.run, sel: `${kind}:${id}` })}`;
     },
   });
-  let gathered = [], upto = 0, header = null; // a finished run is played when all of it is there
+  // A finished run is played when all of it is there, and not begun again where it only comes again.
+  let gathered = new Map(), loaded = 0, upto = 0;
   kept.live = connect({
     url: kept.data.url,
-    onHeader(next, count) { header = next; upto = count; flock.header(next); if (replay && upto === 0) flock.load([]); },
+    onHeader(header, count, now) { upto = count; flock.header(header, now); if (replay && upto === 0) flock.load([]); },
     onRecords(records, next) {
-      if (!replay) { flock.push(records); return; }
-      for (const rec of records) gathered.push(rec);
-      if (next < upto) return;
-      flock.load(gathered);
-      const end = gathered.reduce((last, rec) => Math.max(last, rec.t), header?.ended ? header.ended - header.began : 0);
-      flock.seek(kept.data.t ?? end);
-      if (kept.data.sel) flock.select(...kept.data.sel);
+      if (replay) for (const rec of records) gathered.set(rec.id, rec);
+      else flock.push(records);
+      if (next < upto || (replay ? gathered.size === loaded : kept.opened)) return;
+      if (replay) flock.load([...gathered.values()]);
+      loaded = gathered.size;
+      kept.opened = true;
+      open(kept, replay || (kept.data.t ?? null) !== null);
     },
-    onReset() { gathered = []; flock.load([]); },
+    onReset() { gathered.clear(); loaded = 0; flock.load([]); },
     onStatus(status) { kept.status = status; flock.status(status); },
     onDenied() { // the script makes a new pass, and calls us again with it
       if (kept.owner) kept.trigger("renew", Date.now());
@@ -84,6 +87,16 @@ function fill(kept, createFlock, connect) {
     flock.stop();
     kept.live.pause();
   }
+}
+
+// Shows what the address says: a moment, and who or what is chosen. Without a moment: the end of what is over, or now.
+function open({ flock, data, mode }, moved) {
+  if (moved && (data.t ?? null) !== null) {
+    flock.seek(data.t);
+    flock.pause();
+  } else if (moved && mode === "live") flock.follow();
+  else if (moved) flock.seek(Infinity);
+  if (data.sel) flock.select(...data.sel);
 }
 
 function end(kept) {

@@ -8,19 +8,19 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from memgang.doors.dashboard.live import ALL_MAX
 from memgang.doors.dashboard.sheets import flock
-from memgang.doors.dashboard.texts import line, moment, plain
+from memgang.doors.dashboard.texts import line, moment, plain, span
 from memgang.doors.dashboard.view import View, selection
-from memgang.doors.dashboard.watching import Watching, current
+from memgang.doors.dashboard.watching import RUNS_MAX, Watching, current
 from memgang.errors import MemGangError, StoreUnavailable
-from memgang.flock.tape import ALL, Header, under_way
+from memgang.flock.tape import ALL, Header
 
 LOOK_S = 2.0  # how often the list of runs, and whether the server answers, is looked at
 PAGES = (("agents", "Agents"), ("memory", "Memory"), ("savings", "Savings"), ("timeline", "Timeline"), ("runs", "Runs & log"))
@@ -45,7 +45,7 @@ def draw() -> None:
     first = st.Page(functools.partial(_shown, "flock"), title="Flock", default=True)
     page = st.navigation([first, *places.values()])
     state = st.session_state
-    state["mg_view"] = View(watching, run, state.get("mg_t"), state.get("mg_sel"), headers, _goes({"flock": first, **places}))
+    state["mg_view"] = View(watching, run, state.get("mg_t"), state.get("mg_sel"), headers)
     state["mg_away"] = away
     with st.sidebar:
         _sidebar(watching, headers, run)
@@ -68,6 +68,10 @@ def _shown(name: str) -> None:
         if not away:
             _nothing(view)
         return
+    if view.run == ALL:
+        st.caption(f"All runs of the space together: the newest {ALL_MAX:,} events, where the log holds more.")
+    if view.t is not None:
+        _past(name, view.t)
     try:
         _module(name)(view)
     except StoreUnavailable as error:
@@ -75,6 +79,18 @@ def _shown(name: str) -> None:
             st.warning(f"The server does not answer: {plain(str(error))}", icon=":material/cloud_off:")
     except MemGangError as error:
         st.error(plain(error.explain(), 600))
+
+
+def _past(name: str, t: int) -> None:
+    """Say that this is not now: who follows a link may not see it in the address."""
+    said, way_out = st.columns([5, 1], vertical_alignment="center")
+    what = "The address opens this run at" if name == "flock" else "As of"  # there the moment goes on, or is moved
+    said.info(f"{what} {span(t)} after it began.", icon=":material/history:")
+    way_out.button("Show all of it", key="mg_clear_t", on_click=_now, width="stretch")
+
+
+def _now() -> None:
+    st.session_state["mg_t"] = None
 
 
 def _nothing(view: View) -> None:
@@ -150,24 +166,18 @@ def _sidebar(watching: Watching, headers: list[Header], run: str) -> None:
         header = known.get(name)
         if header is None:
             return line(name, 60)
-        mark = "● " if under_way(header, int(time.time() * 1000)) else ""
+        mark = "● " if watching.under_way(header) else ""
         return f"{mark}{moment(header.started, '%d %b %H:%M')} · {line(header.title or name, 60)}"
 
     if headers or run:
         st.selectbox("Run", choices, format_func=told, key="mg_run", on_change=_other_run, help="Those under way come first.")
+    if len(headers) >= RUNS_MAX:
+        st.caption(f"The newest {RUNS_MAX} runs are listed; `?run=` in the address shows any.")
     st.caption(f"Space **{plain(watching.settings.space)}**")
 
 
 def _other_run() -> None:
     st.session_state["mg_t"] = st.session_state["mg_sel"] = None
-
-
-def _goes(places: dict[str, Any]) -> Callable[[str], None]:
-    def go(name: str) -> None:
-        if name in places:
-            st.switch_page(places[name])
-
-    return go
 
 
 # ── following ─────────────────────────────────────────────────────────────────────────────────

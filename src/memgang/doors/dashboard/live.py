@@ -3,14 +3,17 @@
     the log --one reading, from its cursor on--> Reel (of a run) <-- viewers, each with a place of its own
 
 A viewer is a number: how many records of the list it has been sent. There is no queue for each, so who is slow lags behind and
-costs nothing. A server that goes away and comes back is read from the cursor on; what a reading gives twice is known by its ids.
-Runs nobody watches are let go after a while, and the log is not read while nobody watches at all.
+costs nothing. The number means something in that one list only: lines are in the order in which they came, and whoever reads the log
+again has another order. So each list has a name of its own, the epoch. A server that goes away and comes back is read from the cursor
+on; what a reading gives twice is known by its ids. Runs nobody watches are let go after a while, and the log is not read while nobody
+watches at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -24,6 +27,7 @@ from memgang.model import Event
 from memgang.space import Space
 from memgang.store import log as logs
 
+ALL_MAX = 50_000  # records of the whole space that are kept: the newest; of a single run all are
 LINGER_S = 60.0  # how long the records of a run stay when nobody watches it any more
 AGAIN_S = (0.5, 8.0)  # how soon a server that is away is asked again: first, and at most
 
@@ -34,14 +38,26 @@ _log = logging.getLogger(__name__)
 class Reel:
     """One run as it is sent: its header, and its records as JSON, in the order in which they were read."""
 
-    def __init__(self, header: Header, known: bool) -> None:
-        self.header, self.known = header, known  # known: the run has a record
-        self.lines: list[str] = []
-        self.whole = False  # all there was has been read
+    def __init__(self, header: Header, known: bool, epoch: str) -> None:
         self.edition = 0  # of the header
         self.viewers = 0
-        self._ids: set[str] = set()
+        self._most = ALL_MAX if header.run == ALL else 0
         self._news = asyncio.Event()
+        self.begin(header, known, epoch)
+
+    def begin(self, header: Header, known: bool, epoch: str) -> None:
+        """An empty list, with a name that no list has had before."""
+        self.header, self.known, self.epoch = header, known, epoch  # known: the run has a record
+        self.lines: list[str] = []
+        self.first = 0  # the place of the first line: how many were let go of
+        self.whole = False  # all there was has been read
+        self._ids: dict[str, None] = {}  # of the lines, in their order
+        self._past: dict[str, tuple[int, ...]] = {}  # log and shard -> the place in it of the last line that was let go of
+
+    @property
+    def upto(self) -> int:
+        """The place after the last line."""
+        return self.first + len(self.lines)
 
     @property
     def news(self) -> asyncio.Event:
@@ -55,14 +71,35 @@ class Reel:
 
     def take(self, event: Event) -> None:
         """Add an event, if it is new."""
-        if event.id in self._ids:
+        if event.id in self._ids or (self._past and self._was_let_go(event.id)):
             return
-        self._ids.add(event.id)
+        self._ids[event.id] = None
         if not self.header.began or event.raw in ("run_start", "run_end") or (event.model and not self.header.model):
             header = completed(self.header, [event])
             if header != self.header:
                 self.header, self.edition = header, self.edition + 1
         self.lines.append(_encode(record(event, self.header.began)).decode())
+        if self._most and len(self.lines) >= self._most + self._most // 10:  # many at a time: to take one off the front costs as much
+            self._let_go(len(self.lines) - self._most)
+
+    def _let_go(self, count: int) -> None:
+        for ident in list(itertools.islice(self._ids, count)):
+            log, place = _place(ident)
+            self._past[log] = place
+            del self._ids[ident]
+        del self.lines[:count]
+        self.first += count
+
+    def _was_let_go(self, ident: str) -> bool:
+        """Whether this line was there before: a reading that goes back gives it again. Each log is read in the order of its places."""
+        log, place = _place(ident)
+        return place <= self._past.get(log, ())
+
+
+def _place(ident: str) -> tuple[str, tuple[int, ...]]:
+    """An event's log and shard, and its place there."""
+    log, *place = ident.split("-")
+    return log, tuple(map(int, place))
 
 
 class Live:
@@ -72,16 +109,17 @@ class Live:
         self.space = space
         self.away = ""  # why the server cannot be read; '': it can
         self._reels: dict[str, Reel] = {}
-        self._process, self._generation = secrets.token_hex(4), 0
+        self._process, self._generation, self._lists = secrets.token_hex(4), 0, 0
         self._opening = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         self._forget()
 
-    @property
-    def epoch(self) -> str:
-        """Names the lists: under another epoch a place means nothing. After the sign stands how often the log was lost."""
-        return f"{self._process}-{self._generation}"
+    def _epoch(self) -> str:
+        """A name for a list: this process, how often the log was lost, and which of its lists it is. A place in another list means
+        nothing; ids mean something else only where the log was lost."""
+        self._lists += 1
+        return f"{self._process}-{self._generation}-{self._lists}"
 
     def _forget(self) -> None:
         self._cursor, self._reading, self._caught_up = "", logs.Reading(), False
@@ -98,7 +136,7 @@ class Live:
             reel = self._reels.get(run)
             if reel is None:
                 header = None if run == ALL else await header_of(self.space, run)
-                reel = self._reels[run] = Reel(header or Header(run, self.space.name), header is not None)
+                reel = self._reels[run] = Reel(header or Header(run, self.space.name), header is not None, self._epoch())
                 self._seek(run, reel)
             reel.viewers += 1
         if (timer := self._leaving.pop(run, None)) is not None:
@@ -183,13 +221,15 @@ class Live:
 
     async def _anew(self) -> None:
         """The server came back with an older log: what is gone is gone, and what comes may bear the same ids."""
-        self._forget()
-        self._generation += 1
-        for run, reel in list(self._reels.items()):
-            header = None if run == ALL else await header_of(self.space, run)
-            fresh = Reel(header or Header(run, self.space.name), header is not None)
-            reel.header, reel.known, reel.lines, reel.whole, reel._ids = fresh.header, fresh.known, [], False, set()
-            reel.edition += 1
+        async with self._opening:  # no list is begun from the old log meanwhile
+            headers = {run: None if run == ALL else await header_of(self.space, run) for run in list(self._reels)}
+            # From here on nothing is waited for: the server may go away again, and then all lists are the old ones or all are new.
+            self._forget()
+            self._generation += 1
+            for run, reel in self._reels.items():
+                header = headers.get(run)
+                reel.begin(header or Header(run, self.space.name), header is not None, self._epoch())
+                reel.edition += 1
 
     def _told(self, why: str) -> None:
         if why != self.away:

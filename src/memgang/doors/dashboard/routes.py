@@ -1,13 +1,13 @@
 """Routes of ours on the dashboard's port, below /mg/. Who gets here has passed the guard; each run wants its pass besides.
 
     WebSocket /mg/live?run=RUN&token=PASS&from=N&epoch=E        the header, then records from place N on, while they come
-    GET       /mg/tape?run=RUN&token=PASS                       the whole tape as JSON Lines, to be kept
     GET       /mg/demo                                          a page that plays the run that comes with MemGang
     GET       /mg/web/...                                       the scripts of the flock, which are the same for everybody
 
-Frames to a viewer, JSON as text: {"header", "epoch", "from", "upto"} first and when the header changes; {"records", "next"} at most
-every 50 ms; {"status": {"connection", "text"}} when the server goes away or comes back. Close codes: 4401 the pass is wrong or has
-ended, 4404 there is no such run, 1013 too many viewers.
+Frames to a viewer, JSON as text: {"header", "epoch", "from", "upto", "over", "now"} first and when the header changes ("over": nothing
+more is expected; "now": ms since the run began by the server's clock, 0 where it is over); {"records", "next"} at most every 50 ms;
+{"status": {"connection", "text"}} when the server goes away or comes back. Close codes: 4401 the pass is wrong or has ended, 4404
+there is no such run, 1013 too many viewers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -27,7 +27,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 import memgang.flock
 from memgang.doors.dashboard.live import Reel
 from memgang.doors.dashboard.watching import Watching
-from memgang.errors import MemGangError, StoreUnavailable
+from memgang.errors import StoreUnavailable
 from memgang.flock import tape as tapes
 from memgang.flock.page import page as one_page
 
@@ -58,26 +58,10 @@ def routes(watching: Watching) -> list[BaseRoute]:
             finally:
                 viewers -= 1
 
-    async def tape(request: Request) -> Response:
-        asked = request.query_params
-        run = asked.get("run", "")
-        if not watching.passes.opens(asked.get("token", ""), run):
-            return PlainTextResponse("This link has ended: open the page again.", 401)
-        try:
-            whole = await tapes.of_run(await watching.space(), run)
-        except StoreUnavailable as error:
-            return PlainTextResponse(str(error), 503)
-        except MemGangError as error:
-            return PlainTextResponse(str(error), 404)
-        named = "".join(c for c in run if c.isascii() and (c.isalnum() or c in "-_."))[:80] or "run"
-        return Response(tapes.encoded(whole), media_type="application/jsonl", headers={
-            "content-disposition": f'attachment; filename="{named}.jsonl"', "cache-control": "no-store"})
-
     async def demo(_: Request) -> Response:
         return HTMLResponse(await asyncio.to_thread(lambda: one_page(tapes.demo())))
 
-    return [WebSocketRoute("/mg/live", live), Route("/mg/tape", tape, methods=["GET"]), Route("/mg/demo", demo, methods=["GET"]),
-            Mount("/mg/web", StaticFiles(directory=WEB))]
+    return [WebSocketRoute("/mg/live", live), Route("/mg/demo", demo, methods=["GET"]), Mount("/mg/web", StaticFiles(directory=WEB))]
 
 
 async def _show(watching: Watching, socket: WebSocket, run: str, epoch: str, place: str) -> None:
@@ -119,25 +103,35 @@ async def _play(watching: Watching, socket: WebSocket, reel: Reel, epoch: str, p
         news = reel.news
         if live.away != away:
             away = live.away
-            await _frame(socket, status={"connection": "lost" if away else "ended" if reel.header.ended else "live", "text": away})
+            await _frame(socket, status={"connection": "lost" if away else "live" if _goes_on(watching, reel) else "ended", "text": away})
         if reel.whole:
             if not reel.known and not reel.lines and reel.header.run != tapes.ALL:
                 await socket.close(NO_RUN)
                 return
-            if epoch != live.epoch or place > len(reel.lines):
-                epoch, place, edition = live.epoch, 0, -1
+            if epoch != reel.epoch or place > reel.upto:
+                epoch, place, edition = reel.epoch, reel.first, -1
+            place = max(place, reel.first)  # what a slow viewer has not had may be gone, where the whole space is watched
             if edition != reel.edition:
                 edition = reel.edition
-                await _frame(socket, header=reel.header, epoch=epoch, **{"from": place}, upto=len(reel.lines))
-            if place < len(reel.lines):
-                some = reel.lines[place:place + RECORDS_MAX]
+                over = not _goes_on(watching, reel)
+                # For the clock of the page: the newest record may be from long ago.
+                now = max(0, watching.server_ms() - reel.header.began) if reel.header.began and not over else 0
+                await _frame(socket, header=watching.standing(reel.header), epoch=epoch, **{"from": place}, upto=reel.upto, over=over,
+                             now=now)
+                continue  # the list may have been begun anew meanwhile
+            if place < reel.upto:
+                some = reel.lines[place - reel.first:place - reel.first + RECORDS_MAX]
                 place += len(some)
                 # Here a slow viewer holds itself up: what it has not taken is not sent, and is in no queue of its own.
                 await socket.send_text(f'{{"records":[{",".join(some)}],"next":{place}}}')
-                if place == len(reel.lines):
+                if place == reel.upto:
                     await asyncio.sleep(BATCH_S)  # what comes meanwhile travels together
                 continue
         await news.wait()
+
+
+def _goes_on(watching: Watching, reel: Reel) -> bool:
+    return not reel.header.ended and watching.under_way(reel.header)
 
 
 async def _frame(socket: WebSocket, **words: Any) -> None:

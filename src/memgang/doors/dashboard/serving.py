@@ -25,6 +25,7 @@ from memgang.doors.dashboard.guard import Guard
 from memgang.doors.dashboard.routes import routes
 from memgang.doors.dashboard.watching import Watching, given, watch
 from memgang.errors import ConfigError
+from memgang.flock.dial import colours
 from memgang.settings import Settings
 from memgang.store.server import Lodging
 
@@ -34,14 +35,10 @@ UNWATCHED_S = 60.0  # how long a dashboard that a run has opened stays without a
 LOOK_S = 2.0
 CLOSING_S = 5
 
-# The frame in the colours of the flock: those of the palette that `flock/web/palette.js` has. Streamlit's own is the red that means an
-# error here. For dark and for light, else there is a single theme, which no viewer can change.
-THEME = {
-    "dark.backgroundColor": "#0b1222", "dark.secondaryBackgroundColor": "#111b33", "dark.textColor": "#e9eefb",
-    "dark.primaryColor": "#56b4e9",
-    "light.backgroundColor": "#ffffff", "light.secondaryBackgroundColor": "#f0f4fb", "light.textColor": "#141b30",
-    "light.primaryColor": "#1479c4",
-}
+# The frame in the colours of the flock. Streamlit's own is the red that means an error here. For dark and for light, else there is a
+# single theme, which no viewer can change.
+PARTS = {"backgroundColor": "ground", "secondaryBackgroundColor": "deep", "textColor": "ink", "primaryColor": "map"}
+THEME = {f"{theme}.{part}": colours(theme)[hue] for theme in ("dark", "light") for part, hue in PARTS.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

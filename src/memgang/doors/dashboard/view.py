@@ -31,7 +31,6 @@ class View:
     t: int | None = None
     selected: tuple[Kind, str] | None = None
     headers: list[Header] = field(default_factory=list)
-    switch: Callable[[str], None] = lambda page: None  # go to the page of this name, within the app
 
     @property
     def space(self) -> str:
@@ -47,6 +46,14 @@ class View:
     def header(self) -> Header | None:
         """The chosen run's, as it is listed; None where it has no record."""
         return next((header for header in self.headers if header.run == self.run), None)
+
+    def under_way(self, header: Header) -> bool:
+        """Whether a run can be taken to go on. One that was killed has no end in the log, and a day after its start does not."""
+        return self.watching.under_way(header)
+
+    def state(self, header: Header) -> str:
+        """What state a run is in: running, done, failed, stopped, or "no end in the log"."""
+        return self.watching.standing(header).state
 
     def tape(self, run: str = "") -> Tape:
         """Header and records of a run (of the chosen one), as far as it has come.
@@ -80,11 +87,6 @@ class View:
     def live_url(self) -> str:
         """Where the records of the chosen run are to be had, with a pass for it."""
         return f"/mg/live?{urlencode({'run': self.run, 'token': self.watching.passes.of(self.run)})}"
-
-    def tape_url(self, run: str = "") -> str:
-        """Where the tape of a run (of the chosen one) can be loaded from, for ten minutes."""
-        wanted = run or self.run
-        return f"/mg/tape?{urlencode({'run': wanted, 'token': self.watching.passes.of(wanted)})}"
 
 
 def selection(text: str) -> tuple[Kind, str] | None:

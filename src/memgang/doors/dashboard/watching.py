@@ -29,7 +29,10 @@ T = TypeVar("T")
 
 OBSERVER = "dashboard"  # who it is to the space
 ASK_S = 30.0  # a page does not wait longer for the space
-FRESH_S = 1.0  # how old a list of runs may be
+FRESH_S = 1.0  # how old a list of runs may be, at least
+SHARE = 20  # and so many times as long as it takes to make: all names of the space are read for it
+RUNS_MAX = 200  # in the list: the newest
+NO_END = "no end in the log"  # the state of a run that was killed
 KEPT = 4  # runs whose records scripts have in decoded form
 
 
@@ -44,9 +47,9 @@ class Watching:
         self._opening: asyncio.Lock | None = None
         self._ending = contextlib.AsyncExitStack()
         self._folding = threading.Lock()
-        self._taken: dict[str, tuple[str, list[dict[str, Any]]]] = {}  # run -> epoch, records so far
+        self._taken: dict[str, tuple[str, int, list[dict[str, Any]]]] = {}  # run -> epoch, place after the last, records so far
         self._folds: dict[str, tuple[str, int, Fold]] = {}
-        self._listed: tuple[float, list[Header]] = (0.0, [])
+        self._listed: tuple[float, list[Header]] = (0.0, [])  # until when it may be used
         self._known: dict[Ref, Header | None] = {}
 
     # ── on the loop ───────────────────────────────────────────────────────────────────────────
@@ -109,12 +112,29 @@ class Watching:
             raise StoreUnavailable(f"the server did not answer within {ASK_S:.0f} s") from None
 
     def headers(self) -> list[Header]:
-        """The runs, those under way first; up to a second old."""
-        asked, found = self._listed
-        if time.monotonic() - asked > FRESH_S or not asked:
-            found = self.ask(lambda space: tapes.headers(space, known=self._known))
-            self._listed = time.monotonic(), found
+        """The newest 200 runs, those under way first; up to a second old, or older where the space has many names."""
+        until, found = self._listed
+        began = time.monotonic()
+        if began >= until:
+            found = self.ask(lambda space: tapes.headers(space, RUNS_MAX, self._known))
+            now = time.monotonic()
+            self._listed = now + max(FRESH_S, SHARE * (now - began)), found
         return found
+
+    def server_ms(self) -> int:
+        """The time by the server's clock, as far as it is known."""
+        live = self._live
+        return int(time.time() * 1000) if live is None else live.space.store.log.server_ms()
+
+    def under_way(self, header: Header) -> bool:
+        """Whether a run can be taken to go on. The space always does, and so does a run of which nothing is known but its name."""
+        return header.run == tapes.ALL or (not header.started and not header.ended) or tapes.under_way(header, self.server_ms())
+
+    def standing(self, header: Header) -> Header:
+        """The header with the state it is in now: one that was killed says nothing of its end."""
+        if header.ended or self.under_way(header):
+            return header
+        return msgspec.structs.replace(header, state=NO_END)
 
     def tape(self, run: str) -> Tape:
         """The run as far as it has come. Only what is new is read.
@@ -122,22 +142,29 @@ class Watching:
         Raises:
             UnknownReference: there is no such run. StoreUnavailable: the server is away.
         """
+        return self._tape(run)[0]
+
+    def _tape(self, run: str) -> tuple[Tape, str, int]:
+        """With the epoch of its list, and the place after its last record."""
         while True:
-            header, epoch, known, lines = self._wait(self._lines(run))
+            header, epoch, first, start, lines = self._wait(self._lines(run))
             with self._folding:
-                before, records = self._taken.get(run, ("", []))
-                if before != epoch:
-                    records = []
-                if len(records) < known:  # another script has let them go meanwhile
+                before, upto, records = self._taken.get(run, ("", 0, []))
+                if before != epoch or upto < first:
+                    upto, records = first, []
+                if upto < start:  # another script has let them go meanwhile
                     continue
-                records += [msgspec.json.decode(text) for text in lines[len(records) - known:]]
+                records += [msgspec.json.decode(text) for text in lines[upto - start:]]
+                upto = max(upto, start + len(lines))
+                del records[:max(0, len(records) - (upto - first))]  # what the list has let go of
                 self._taken.pop(run, None)
-                self._taken[run] = epoch, records
+                self._taken[run] = epoch, upto, records
                 while len(self._taken) > KEPT:
                     self._taken.pop(next(iter(self._taken)))
-                return Tape(header, list(records))
+                return Tape(header, list(records)), epoch, upto
 
-    async def _lines(self, run: str) -> tuple[Header, str, int, list[str]]:
+    async def _lines(self, run: str) -> tuple[Header, str, int, int, list[str]]:
+        """Header, epoch, first place of the list, and the lines that scripts have not had yet, with the place of the first of them."""
         live = await self.live()
         async with live.watching(run) as reel:
             while not reel.whole:
@@ -147,23 +174,22 @@ class Watching:
                 await news.wait()
             if not reel.known and not reel.lines and run != tapes.ALL:
                 raise UnknownReference(run, "there is no such run")
-            epoch, records = self._taken.get(run, ("", []))
-            known = len(records) if epoch == live.epoch and len(records) <= len(reel.lines) else 0
-            return reel.header, live.epoch, known, reel.lines[known:]
+            epoch, upto, _ = self._taken.get(run, ("", 0, []))
+            start = upto if epoch == reel.epoch and reel.first <= upto <= reel.upto else reel.first
+            return reel.header, reel.epoch, reel.first, start, reel.lines[start - reel.first:]
 
     def fold(self, run: str, t: int | None = None) -> Fold:
         """What the run had come to at ``t`` (ms since it began; None: by now). Not to be changed: others are given the same."""
-        tape = self.tape(run)
-        epoch, count, fold = self._folds.get(run, ("", -1, Fold()))
-        now = self._taken.get(run, ("",))[0]
-        if t is None and (epoch, count) == (now, len(tape.records)):
+        tape, epoch, upto = self._tape(run)
+        before, count, fold = self._folds.get(run, ("", -1, Fold()))
+        if t is None and (before, count) == (epoch, upto):
             return fold
         fold = Fold()
         for words in tape.records:
             if t is None or words["t"] <= t:
                 fold.apply(words)
         if t is None:
-            self._folds[run] = now, len(tape.records), fold
+            self._folds[run] = epoch, upto, fold
             while len(self._folds) > KEPT:
                 self._folds.pop(next(iter(self._folds)), None)
         return fold

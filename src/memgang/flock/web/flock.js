@@ -62,8 +62,9 @@ class Flock extends Player {
     this.looking.reset();
   }
 
-  header(header) {
+  header(header, now = 0) {
     this.told = { ...header };
+    this.tell(now);
     this.urgent = true;
   }
 
@@ -304,8 +305,8 @@ class Flock extends Player {
 export function createFlock(root, options = {}) {
   const flock = new Flock(root, options);
   return {
-    header: (header) => flock.header(header), push: (records) => flock.push(records), load: (records) => flock.load(records),
-    seek: (ms) => flock.seek(ms), play: () => flock.play(), pause: () => flock.pause(), setSpeed: (speed) => flock.setSpeed(speed),
+    header: (header, now) => flock.header(header, now), push: (records) => flock.push(records), load: (records) => flock.load(records),
+    seek: (ms) => flock.seek(ms), follow: () => flock.follow(), play: () => flock.play(), pause: () => flock.pause(), setSpeed: (speed) => flock.setSpeed(speed),
     playIn: (seconds) => flock.playIn(seconds),
     setTheme: (theme) => flock.setTheme(theme), setReduced: (reduced) => flock.setReduced(reduced), status: (status) => flock.status(status),
     select: (kind, id) => flock.looking.select(kind, id), search: (text) => flock.looking.search(text), state: () => flock.fold,

@@ -264,6 +264,6 @@ function badgeOf(mode, connection, following, fold, header) {
   if (connection === "refused") return "refused";
   if (connection === "empty") return "no run";
   if (fold.ended) return fold.ended === "failed" || fold.ended === "stopped" ? fold.ended : "finished";
-  if (connection === "ended") return clip(header.state || "finished", 16);
+  if (connection === "ended") return clip(header.state || "finished", 24);
   return following ? "live" : "looking back";
 }

@@ -1,7 +1,8 @@
 // The connection of a page to a run that goes on. It comes back by itself, goes on where it was, and rests while nobody looks.
 //
-// It asks for what it has not had: `from`, a place in the list of the server's that `epoch` names. Where the server has another list
-// everything comes again, and whoever takes the records drops ids it has had.
+// It asks for what it has not had: `from`, a place in the list of the server's that `epoch` names: process, how often that process found
+// the log lost, number of the list. Where the server has another list everything comes again, and whoever takes the records drops ids it
+// has had.
 
 const FIRST_MS = 500, LAST_MS = 8000;
 const DENIED = 4401;
@@ -9,7 +10,8 @@ const DENIED = 4401;
 const REFUSALS = { [DENIED]: "This page may not look any more: load it again.", 4403: "This page was opened from another site." };
 const EMPTY = { 4404: "There is no such run (any more)." };
 
-// `url`: with run and token, as seen from this page. `onHeader(header, upto)`: there are `upto` records now. `onRecords(records, next)`.
+// `url`: with run and token, as seen from this page. `onHeader(header, upto, now)`: there are `upto` records, and it is
+// `now` ms since the run began by the server's clock (0: it is over). `onRecords(records, next)`.
 // `onReset()`: what was shown is void, the same ids will come with other records. `onStatus({connection, text})`: live, lost, ended,
 // empty, refused. `onDenied()`: the token has ended; `renew(url)` goes on with another.
 export function connect({ url, from = 0, onHeader = () => {}, onRecords = () => {}, onReset = () => {}, onStatus = () => {},
@@ -46,13 +48,14 @@ export function connect({ url, from = 0, onHeader = () => {}, onRecords = () => 
     wait = FIRST_MS;
     if (told.header) {
       if (told.epoch !== epoch) {
-        // The same process with another list: its server has lost the log, and gives ids of what is gone to others.
-        if (epoch && told.epoch.split("-")[0] === epoch.split("-")[0]) onReset();
+        // The server has lost the log, and gives ids of what is gone to others. Any other list has the ids of this one.
+        const [process, lost] = told.epoch.split("-"), [formerly, lostThen] = epoch.split("-");
+        if (process === formerly && lost !== lostThen) onReset();
         epoch = told.epoch;
         place = told.from ?? 0;
       }
-      onHeader(told.header, told.upto ?? 0);
-      onStatus({ connection: told.header.ended ? "ended" : "live", text: "" });
+      onHeader(told.header, told.upto ?? 0, told.now ?? 0);
+      onStatus({ connection: told.header.ended || told.over ? "ended" : "live", text: "" });
     }
     if (told.status) onStatus(told.status);
     if (Array.isArray(told.records)) {

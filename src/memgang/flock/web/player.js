@@ -89,9 +89,22 @@ export class Player {
       this.still.dirty = true;
     }
     this.nowAt = Math.max(this.nowAt, this.reel.end);
+    this.catchUp();
     this.totals = null;
     this.urgent = true;
     this.changed();
+  }
+
+  // Where it stands by the server's clock, in ms since the run began: the newest record may be from long ago.
+  tell(now) {
+    if (this.mode === "live") this.nowAt = Math.max(this.nowAt, Number(now) || 0);
+  }
+
+  // What is long past by the time it comes is in the fold at once: to a page that is opened, all that was before.
+  catchUp() {
+    const { records } = this.reel, before = this.place;
+    while (this.following && this.place < records.length && records[this.place].t < this.t - JUMP_MS) this.take(records[this.place++], false);
+    if (this.place > before) this.birds.settle(this.fold, this.t, this.pace, 20, this.time);
   }
 
   load(records) {

@@ -19,11 +19,10 @@ def page(view: View) -> None:
     header = view.header
     if header is None:
         header = Header(view.run, view.space, title="the whole space" if view.run == ALL else "")
-    if about := _about(header):
+    if about := _about(view, header):
         st.caption(about)
-    over = bool(header.ended)
-    data = {"run": view.run, "mode": "replay" if over else "live", "url": view.live_url(), "t": view.t, "sel": view.selected,
-            "pages": PAGES, "renewed": st.session_state.get(RENEWED, 0)}
+    data = {"run": view.run, "mode": "live" if view.under_way(header) else "replay", "url": view.live_url(), "t": view.t,
+            "sel": view.selected, "pages": PAGES, "renewed": st.session_state.get(RENEWED, 0)}
     flock(data, _clicked, _renewed)
 
 
@@ -39,11 +38,13 @@ def _clicked() -> None:
         st.session_state[SELECTED] = chosen
 
 
-def _about(header: Header) -> str:
+def _about(view: View, header: Header) -> str:
     """What the flock itself does not say: when it began by the viewer's clock, with what model."""
     parts = [f"Started {plain(moment(header.started))}"] if header.started else []
     if header.ended:
         parts.append(f"{header.state} after {span(header.ended - header.started)}")
+    elif not view.under_way(header):
+        parts.append(view.state(header))
     if header.model:
         parts.append(plain(header.model, 60))
     if header.synthetic:
