@@ -11,7 +11,7 @@ for _, gone in ipairs(due(KEYS[4], purse, 'r:')) do
   local tokens, micro = string.match(redis.call('HGET', purse, 'r:' .. gone) or '', '^%d+ (%d+) (%d+)$')
   if tokens then
     redis.call('HINCRBY', purse, 'tokens', tokens); redis.call('HINCRBY', purse, 'money', micro)
-    redis.call('HINCRBY', purse, 'held_tokens', -tokens); redis.call('HINCRBY', purse, 'held_money', -micro)
+    redis.call('HINCRBY', purse, 'held_tokens', 0 - tokens); redis.call('HINCRBY', purse, 'held_money', 0 - micro)
     redis.call('HDEL', purse, 'r:' .. gone)
   end
 end
