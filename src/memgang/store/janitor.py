@@ -61,6 +61,10 @@ async def _tried(step: Awaitable[Any], keys: Keys) -> None:
         await step
     except (MemGangError, RedisError, ValueError, TypeError, OSError, struct.error):
         pass
+    except RuntimeError as error:
+        # A program that ends without closing its space: its threads take no more work, and nobody wants to read of that.
+        if "after shutdown" not in str(error):
+            _log.exception("house was not kept in space %s", keys.space)
     except Exception:
         _log.exception("house was not kept in space %s", keys.space)
 
