@@ -21,7 +21,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from starlette.types import Message, Receive, Scope, Send
 
-from memgang.doors.mcp import guard, serving
+from memgang.doors.listening import listen
+from memgang.doors.mcp import guard
 from memgang.doors.mcp.guard import Guard
 from memgang.doors.mcp.serving import Web
 from memgang.errors import ConfigError
@@ -162,7 +163,7 @@ def test_nobody_else_is_served_without_a_good_token(options: dict[str, Any], say
 
 def test_answers_are_not_held_back() -> None:
     """What is accepted has TCP named as its protocol, without which asyncio leaves Nagle's delay on and each answer takes 40 ms."""
-    with serving._listen(Web(port=0)) as listening:
+    with listen(Web(port=0).host, 0, waiting=1) as listening:
         assert listening.proto == socket.IPPROTO_TCP
 
 
@@ -176,7 +177,7 @@ def test_a_taken_port_is_told_in_one_line(space_name: str) -> None:
             timeout=60, env=dict(os.environ) | {"MEMGANG_SPACE": space_name})
 
     assert done.returncode == 1
-    assert re.fullmatch(r"memgang: cannot listen at 127.0.0.1:\d+: .*\n", done.stderr)
+    assert re.fullmatch(r"memgang: cannot listen on 127.0.0.1:\d+: .*\n", done.stderr)
 
 
 def test_options_of_http_without_it_are_refused(tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import signal
-import socket
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import memgang
 from memgang.doors.dashboard.guard import Guard
 from memgang.doors.dashboard.routes import routes
 from memgang.doors.dashboard.watching import Watching, given, watch
+from memgang.doors.listening import is_loopback, listen
 from memgang.errors import ConfigError
 from memgang.flock.dial import colours
 from memgang.settings import Settings
@@ -34,6 +33,7 @@ TOKEN_CHARACTERS_MIN = 32
 UNWATCHED_S = 60.0  # how long a dashboard that a run has opened stays without a page that is looked at
 LOOK_S = 2.0
 CLOSING_S = 5
+WAITING = 512  # connections that wait to be taken
 
 # The frame in the colours of the flock. Streamlit's own is the red that means an error here. For dark and for light, else there is a
 # single theme, which no viewer can change.
@@ -60,7 +60,7 @@ class Place:
     while_watched: bool = False
 
     def __post_init__(self) -> None:
-        if not self.token and not _is_loopback(self.host):
+        if not self.token and not is_loopback(self.host):
             raise ConfigError(
                 f"{self.host} can be reached from other machines, and the dashboard shows all that is in the space: give a file "
                 f"with a token of {TOKEN_CHARACTERS_MIN} characters or more by --token-file, or leave out --host")
@@ -77,7 +77,7 @@ def serve(settings: Settings, place: Place, run: str, ready: Callable[[str, str]
     Raises:
         ConfigError: the address is taken. StoreUnavailable: there is no server to look at.
     """
-    listening = _listen(place)
+    listening = listen(place.host, place.port, WAITING)
     port = listening.getsockname()[1]
     lodging = None
     if settings.url is None:
@@ -135,20 +135,6 @@ async def _there(settings: Settings) -> None:
         pass
 
 
-def _listen(place: Place) -> socket.socket:
-    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((place.host, place.port))
-        listening.listen(512)
-        return listening
-    except (OSError, OverflowError) as error:
-        listening.close()
-        why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot listen on {place.host}:{place.port}: {why}; --port 0 takes one that is free") from error
-
-
 async def _until_unwatched(guards: list[Guard]) -> None:
     """End this process when nobody has had a page open for a while."""
     loop = asyncio.get_running_loop()
@@ -158,12 +144,3 @@ async def _until_unwatched(guards: list[Guard]) -> None:
         if any(guard.sockets for guard in guards):
             seen = loop.time()
     signal.raise_signal(signal.SIGTERM)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 
 import memgang
 from memgang.doors.guarding import Patience, guarded
+from memgang.doors.listening import is_loopback, listen
 from memgang.doors.mcp.graph import GraphTools
 from memgang.doors.mcp.guard import Guard
 from memgang.doors.mcp.memory import Memory
@@ -91,7 +90,7 @@ class Web:
         if self.token and len(self.token) < TOKEN_CHARACTERS_MIN:
             raise ConfigError(f"the token has {len(self.token)} characters and must have {TOKEN_CHARACTERS_MIN}: "
                               "make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`")
-        if not self.token and not self.require_token and not _is_loopback(self.host):
+        if not self.token and not self.require_token and not is_loopback(self.host):
             raise ConfigError(f"{self.host} can be reached by others: serve it with a token (--token-file, or --require-token "
                               "for those of `memgang token`), or on 127.0.0.1")
 
@@ -126,11 +125,11 @@ async def serve(space_name: str | None, options: Options, web: Web | None) -> No
 
 
 async def _serve_web(door: OpenDoor, web: Web) -> None:
-    listening = _listen(web)
+    listening = listen(web.host, web.port, CONNECTIONS_MAX)
     with listening:
         port = listening.getsockname()[1]
         shown = f"[{web.host}]" if ":" in web.host else web.host
-        names = ["127.0.0.1", "localhost", "[::1]", *([shown] if _is_loopback(web.host) else [])]
+        names = ["127.0.0.1", "localhost", "[::1]", *([shown] if is_loopback(web.host) else [])]
         # Whole values, not patterns: a page may be made to look like one that begins so.
         hosts = [f"{name}:{port}" for name in names] + [n for name in web.names for n in (name, f"{name}:{port}")]
         security = TransportSecuritySettings(
@@ -145,27 +144,3 @@ async def _serve_web(door: OpenDoor, web: Web) -> None:
             timeout_graceful_shutdown=CLOSING_S)
         print(f"memgang: MCP at http://{shown}:{port}{PATH}", file=sys.stderr, flush=True)
         await uvicorn.Server(config).serve(sockets=[listening])
-
-
-def _listen(web: Web) -> socket.socket:
-    family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
-    # The protocol is named because asyncio turns off Nagle's delay only where it is: an answer would wait 40 ms.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((web.host, web.port))
-        listening.listen(CONNECTIONS_MAX)  # the address is told before uvicorn listens, and whoever reads it may be quick
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise ConfigError(f"cannot listen at {web.host}:{web.port}: {getattr(error, 'strerror', None) or error}") from None
-    return listening
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-

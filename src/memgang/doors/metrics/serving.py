@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import memgang
+from memgang.doors.listening import listen
 from memgang.doors.metrics.app import Exporter
 from memgang.doors.proxy.entering import LOOPBACK, Entrance
-from memgang.doors.proxy.serving import Place, listen
+from memgang.doors.proxy.serving import WAITING, Place
 from memgang.errors import ConfigError
 from memgang.metrics import Scraper
 from memgang.metrics.page import MISSING
@@ -44,7 +45,7 @@ def serve(settings: Settings, place: Place, ready: Callable[[str, str], None], *
         import uvicorn
     except ImportError as error:
         raise ConfigError(MISSING) from error
-    with listen(place) as listening:
+    with listen(place.host, place.port, WAITING) as listening:
         port = listening.getsockname()[1]
 
         async def inside() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import memgang
 from memgang.doors.guarding import Patience, guarded
+from memgang.doors.listening import listen
 from memgang.doors.proxy.app import Proxy
 from memgang.doors.proxy.entering import LOOPBACK, Entrance
 from memgang.doors.proxy.paying import Payer
@@ -24,6 +24,7 @@ from memgang.space import Space
 from memgang.store.tokens import Tokens
 
 GRACE_S = 30  # at the end: how long streams that are under way may take
+WAITING = 2048  # connections that wait to be taken
 IDLE_S = 75  # how long a connection without a request stays open
 ANSWER_S = 600.0  # how long an answer, or the beginning of a stream, may take
 
@@ -43,26 +44,6 @@ class Place:
     def loopback(self) -> bool:
         """Whether only this machine reaches it."""
         return self.host in LOOPBACK
-
-
-def listen(place: Place) -> socket.socket:
-    """The socket.
-
-    Raises:
-        ConfigError: it cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    # TCP by name: asyncio sends small pieces at once only on sockets that say so, and a stream is made of them.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((place.host, place.port))
-        listening.listen(2048)
-        return listening
-    except (OSError, OverflowError) as error:
-        listening.close()
-        why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot listen on {place.host}:{place.port}: {why}") from error
 
 
 async def proxy_of(space: Space, upstreams: Upstreams, place: Place) -> Proxy:
@@ -97,7 +78,7 @@ def serve(settings: Settings, named: Sequence[str], place: Place, ready: Callabl
     except ImportError as error:
         raise ConfigError("the proxy needs more packages: pip install 'memgang[proxy]'") from error
     found = read_upstreams(named, settings.proxy_keys or "", settings.openai_api_key or "", settings.local_servers)
-    with listen(place) as listening:
+    with listen(place.host, place.port, WAITING) as listening:
         port = listening.getsockname()[1]
 
         async def inside() -> None:
