@@ -104,6 +104,26 @@ def test_the_clock_of_a_live_run_is_the_servers(open_page: Open) -> None:
     assert page.js(clock) == "3:05" and not page.errors
 
 
+@pytest.mark.parametrize("moments", [[0, 0], [0, 3_000, 3_000]], ids=["a run of no length", "a last record of the same moment"])
+def test_records_that_come_when_their_moment_is_reached_are_counted(moments: list[int]) -> None:
+    """The clock of a run that is over stands at its newest record; what comes then, of that very moment, counts all the same."""
+    counted = node.run("""
+        const { Player } = await import(WEB + "/player.js");
+        class Alone extends Player { changed() {} fit() {} drawNow() {} }
+        const player = new Alone("live", {});
+        player.still = { dirty: false, threadsOf() {} };
+        player.words = { slots: { clear() {} } };
+        player.empty();
+        player.connection = "ended";
+        for (const record of given) {
+          player.push([record]);
+          for (let i = 0; i < 20; i++) player.go(0.25);
+        }
+        tell(player.fold.counts.events);""",
+        [{"id": str(n), "t": t, "op": "write", "agent": "a", "role": "map", "obj": str(n)} for n, t in enumerate(moments)])
+    assert counted == len(moments)
+
+
 def test_what_is_long_past_when_it_comes_is_not_flown() -> None:
     """All that was before a live page was opened is in the fold at once; only what has just happened moves birds and arcs."""
     taken, shown = node.run("""

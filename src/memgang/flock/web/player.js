@@ -255,7 +255,8 @@ export class Player {
   goLive(dt) {
     const target = this.connection === "live" && !this.reel.head.ended ? this.nowAt - BEHIND_MS : this.reel.end, lag = target - this.t;
     if (lag > JUMP_MS) this.jump(target);
-    else if (lag > 0) this.advance(Math.min(target, this.t + dt * 1000 * (lag > 2000 ? 1 + lag / 1000 : 1.02)), true);
+    // Never back, but also where the clock stands: a run's last records may come when their moment has been reached.
+    else this.advance(Math.max(this.t, Math.min(target, this.t + dt * 1000 * (lag > 2000 ? 1 + lag / 1000 : 1.02))), true);
     this.clock = this.t;
   }
 
