@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,14 @@ def test_a_foreign_origin_or_host_opens_no_socket(dashboard: Dashboard, path: st
         with pytest.raises(exceptions.InvalidStatus) as refused:
             client.connect(url, origin=origin, additional_headers=headers).close()
         assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/", SOCKETS[0]])
+def test_a_head_without_end_is_refused(dashboard: Dashboard, path: str) -> None:
+    """Before anything of it is looked at: it could go on until there is no memory left."""
+    with socket.create_connection(("127.0.0.1", dashboard.port), timeout=30) as wire:
+        wire.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{dashboard.port}\r\nX: ".encode() + b"y" * 200_000)
+        assert wire.recv(12) == b"HTTP/1.1 431"
 
 
 @pytest.mark.catalogue("D8")

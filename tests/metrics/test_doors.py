@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -36,23 +37,29 @@ async def exporting(space: Space, **place: Any) -> AsyncIterator[httpx.AsyncClie
 
 
 def test_the_command_serves_until_it_is_told_to_end(space_name: str) -> None:
-    """It prints its address, answers by any process's counters, and ends by SIGTERM with status 0."""
+    """It prints its address, answers by any process's counters, refuses a head without end, and ends by SIGTERM with status 0."""
     put = [sys.executable, "-m", "memgang", "put", "--text", "hello", "--space", space_name]
     subprocess.run(put, check=True, capture_output=True, timeout=60)
     command = [sys.executable, "-m", "memgang", "metrics", "--port", "0", "--space", space_name, "--agents"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as running:
-        assert running.stdout is not None
-        told = running.stdout.readline()
-        url = told.split()[3].rstrip(",")
-        page = httpx.get(url, headers={"accept": OPEN}, timeout=30)
-        health = httpx.get(url.replace("/metrics", "/healthz"), timeout=30)
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(30) == 0 and running.stdout.read() == "stopped\n"
+        try:
+            assert running.stdout is not None
+            told = running.stdout.readline()
+            url = told.split()[3].rstrip(",")
+            page = httpx.get(url, headers={"accept": OPEN}, timeout=30)
+            health = httpx.get(url.replace("/metrics", "/healthz"), timeout=30)
+            with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port), timeout=30) as endless:
+                endless.sendall(b"GET /metrics HTTP/1.1\r\nX: " + b"y" * 200_000)
+                refused = endless.recv(12)
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(30) == 0 and running.stdout.read() == "stopped\n"
+        finally:
+            running.kill()
 
     assert url.startswith("http://127.0.0.1:") and f"space {space_name}" in told
     found = samples(page.text)
     assert (value(found, "memgang_up"), value(found, "memgang_objects"), value(found, "memgang_agent_bytes")) == (1, 1, 5)
-    assert (health.status_code, health.text) == (200, "ok\n")
+    assert (health.status_code, health.text) == (200, "ok\n") and refused == b"HTTP/1.1 431"
 
 
 async def test_only_who_may_come_in_is_given_the_page(space: Space) -> None:

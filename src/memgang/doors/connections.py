@@ -93,6 +93,10 @@ class Guarded(HttpToolsProtocol):
         self._wait(None)
         super().on_message_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        self._wait(None)  # from here on it is another protocol's connection
+        super().handle_websocket_upgrade()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         # It has its answer and still sends its body: another request could only come behind what nobody wants to read.

@@ -22,6 +22,7 @@ import memgang
 from memgang.doors.dashboard.guard import Guard
 from memgang.doors.dashboard.routes import routes
 from memgang.doors.dashboard.watching import Watching, given, watch
+from memgang.doors.guarding import Patience, guarded
 from memgang.doors.listening import is_loopback, listen
 from memgang.errors import ConfigError
 from memgang.flock.dial import colours
@@ -117,8 +118,8 @@ def serve(settings: Settings, place: Place, run: str, ready: Callable[[str, str]
         # By uvicorn itself, not by the app's own `run`, which younger versions of Streamlit alone have: on a socket that is ours
         # already, and with nothing logged of the addresses that are asked for, which hold passes.
         server = uvicorn.Server(uvicorn.Config(
-            app, lifespan="on", ws="websockets-sansio", ws_per_message_deflate=False, log_config=None, log_level="warning",
-            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=CLOSING_S))
+            app, lifespan="on", http=guarded(Patience()), ws="websockets-sansio", ws_per_message_deflate=False, log_config=None,
+            log_level="warning", access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=CLOSING_S))
         server.run(sockets=[listening])
         if not server.started:
             raise ConfigError("the dashboard did not start; what was printed before says why")

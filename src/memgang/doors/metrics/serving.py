@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import memgang
+from memgang.doors.guarding import Patience, guarded
 from memgang.doors.listening import listen
 from memgang.doors.metrics.app import Exporter
 from memgang.doors.proxy.entering import LOOPBACK, Entrance
@@ -51,7 +52,7 @@ def serve(settings: Settings, place: Place, ready: Callable[[str, str], None], *
         async def inside() -> None:
             async with memgang.open(url=settings.url, space=settings.space, agent=settings.agent or "metrics") as space:
                 config = uvicorn.Config(
-                    await exporter_of(space, place, limits=limits, agents=agents), http="auto", ws="none", lifespan="off",
+                    await exporter_of(space, place, limits=limits, agents=agents), http=guarded(Patience()), ws="none", lifespan="off",
                     log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
                     proxy_headers=False, timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=GRACE_S)
                 ready(f"http://{f'[{place.host}]' if ':' in place.host else place.host}:{port}/metrics", space.name)
