@@ -3,10 +3,11 @@
     make bench ONLY=growth           # writes benchmarks/results/growth.json; --max 100000 or --quick for less
 
 One space with an embedded server grows from 10^3 to 10^6 texts of 200 bytes. At each size, medians are taken of put, of get (objects
-drawn from all that are there, each for the first time in this process), and of recall (a hit on a call that was computed at that size),
-of a listing page of 50 and of `stats`, when no rewrite of the append-only file is under way. Memory is the server's `used_memory`: per
-object with its record and line in the log, and per read event, after 20,000 reads. The slowest script is the longest in the server's
-slow log since the start; that counts what the kernel did to the server in the meantime, rewrites of its file included.
+drawn from all that are there, each for the first time, by a reader that has put none of them, so that each is hashed), and of recall
+(a hit on a call that was computed at that size), of a listing page of 50 and of `stats`, when no rewrite of the append-only file is
+under way. Memory is the server's `used_memory`: per object with its record and line in the log, and per read event, after 20,000
+reads. The slowest script is the longest in the server's slow log since the start; that counts what the kernel did to the server in
+the meantime, rewrites of its file included.
 
 Sketch, before measuring: nothing on these paths looks at more than its own object; sorted sets add log(n), which is 20 steps against 10
 and below a microsecond. An object is a hash of 400 bytes, a key of 100, its text, its place in two sorted sets (200): 900 bytes.
@@ -35,8 +36,8 @@ clock = time.perf_counter
 class Growing:
     """The space, and what is known of it."""
 
-    def __init__(self, space: Any, found: measured.Evidence, samples: int) -> None:
-        self.space, self.found, self.samples = space, found, samples
+    def __init__(self, space: Any, reader: Any, found: measured.Evidence, samples: int) -> None:
+        self.space, self.reader, self.found, self.samples = space, reader, found, samples
         self.dice, self.made, self.kept = random.Random(7), 0, list[Any]()
 
     def fresh(self, count: int) -> list[str]:
@@ -76,7 +77,8 @@ class Growing:
             await do(one)
             took.append(clock() - began)
         self.found.add(what, "MemGang", took)
-        await self.space.flush()  # now, not in the time of what is next
+        for one in (self.space, self.reader):
+            await one.flush()  # now, not in the time of what is next
 
     async def measure(self, size: int) -> None:
         """All medians at this size."""
@@ -98,7 +100,7 @@ class Growing:
         drawn, self.kept = self.kept[:self.samples], self.kept[self.samples:]
         calls = [Call("function", "benchmark:growth", "1", [size, n]) for n in range(min(len(drawn), self.samples))]
         await self.timed(f"put {suffix}", self.fresh(self.samples), space.put)
-        await self.timed(f"get {suffix}", drawn, space.get)
+        await self.timed(f"get {suffix}", drawn, self.reader.get)
         await asyncio.gather(*(ask(call) for call in calls))
         await self.timed(f"recall {suffix}", calls, ask)
         await self.timed(f"listing page of 50 {suffix}", [*range(LISTINGS)], page)
@@ -137,12 +139,12 @@ def shas() -> dict[str, str]:
 
 async def measure(args: Any, found: measured.Evidence) -> None:
     """All sizes."""
-    async with memgang.open(space="growth") as space:
-        growing = Growing(space, found, 200 if args.quick else SAMPLES)
+    async with memgang.open(space="growth") as space, memgang.open(space="growth") as reader:
+        growing = Growing(space, reader, found, 200 if args.quick else SAMPLES)
         for words in (("CONFIG", "SET", "slowlog-log-slower-than", SLOW_US, "slowlog-max-len", 1_000), ("SLOWLOG", "RESET")):
             await space.store.wire.call(*words)
         warm = await space.put_many([f"warm {n}" for n in range(100)])
-        await space.get_many(warm)
+        await reader.get_many(warm)
         for size in (size for size in SIZES if size <= args.max):
             await growing.fill(size)
             await growing.measure(size)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from memgang.store.host import Tier
-from memgang.store.host.tier import KEEP_S
+from memgang.store.host.tier import KEEP_S, Place
 
 
 @pytest.fixture
@@ -25,3 +25,8 @@ def tier(tmp_path: Path) -> Iterator[Tier]:
 async def written() -> None:
     """What was kept by now is written: of two timers the one that ends later is carried out later."""
     await asyncio.sleep(2 * KEEP_S)
+
+
+def place(tier: Tier) -> Place:
+    """How far the log of changes of the first shard was read."""
+    return tier.places(["a00"])[0]["a00"]

@@ -11,7 +11,7 @@ import pytest
 from memgang.model import NO_USAGE, Answered, Ref
 from memgang.space import Space
 from tests.gates import until
-from tests.host.conftest import written
+from tests.host.conftest import place, written
 
 Opened = Callable[..., Any]
 A, B = "a" * 32, "b" * 32
@@ -34,7 +34,7 @@ async def logged(space: Space, *entries: tuple[str, str, str], trimmed: int = 0)
         client.close()
 
     async def read() -> bool:
-        return tier.cursor("a00") == seq and tier.flags.live > began
+        return place(tier).seq == seq and tier.flags.live > began
 
     await until(read)
 
@@ -122,7 +122,7 @@ async def test_one_look_reads_all_pages(opened: Opened, monkeypatch: pytest.Monk
             writing.hset(keys.at(0, "u"), "seq", str(seq + 50))
             writing.execute()
         space.store._tail.look(client)
-        assert tier.cursor("a00") == seq + 50
+        assert place(tier).seq == seq + 50
         client.close()
 
 
@@ -180,7 +180,7 @@ async def test_whatever_befalls_one_look_the_next_is_taken(opened: Opened, monke
             failed.append(1)
             raise KeyError("unthought of")
 
-        monkeypatch.setattr(tier, "cursor", unthought)
+        monkeypatch.setattr(tier, "places", unthought)
 
         async def looked() -> bool:
             return len(failed) > 1
@@ -202,7 +202,7 @@ async def test_lines_that_are_gone_before_they_were_read_empty_the_tier(opened: 
         await space.store.wire.call("XTRIM", space.store.keys.at(0, "a"), "MAXLEN", 0)
 
         async def emptied() -> bool:
-            return space.store.tier.last("a00") == b""
+            return place(space.store.tier).line == b""
 
         await until(emptied)
         kept(space)
@@ -210,6 +210,39 @@ async def test_lines_that_are_gone_before_they_were_read_empty_the_tier(opened: 
         assert space.store.tier.holds(A)
         await logged(space, ("put", B, "op new"), trimmed=1)  # perhaps the one that was gone said that A was
         assert not space.store.tier.holds(A)
+
+
+async def test_two_who_look_at_the_same_time_do_not_empty_the_tier(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One has its reply when the other has read on: its page begins where the tier stood when it asked, and the log is not lost."""
+    async with opened() as space:
+        await logged(space, ("put", B, "op new"))
+        monkeypatch.setattr(space.store._tail, "_ours", lambda: False)  # the thread rests while it is good
+        tier, client, other = space.store.tier, space.store.sync_client(), space.store.sync_client()
+        tier.flags.live = time.monotonic() + 60.0
+        kept(space)
+        await written()
+        await space.put("a line more in the log")
+        made, reached = client.pipeline, list[int | None]()
+
+        def pipeline(**words: Any) -> Any:
+            asking = made(**words)
+            execute = asking.execute
+
+            def overtaken() -> Any:
+                reply = execute()
+                space.store._tail.look(other)
+                reached.append(place(tier).seq)
+                return reply
+
+            asking.execute = overtaken
+            return asking
+
+        before = place(tier).seq
+        monkeypatch.setattr(client, "pipeline", pipeline)
+        space.store._tail.look(client)
+        assert reached == [before + 1] and tier.holds(A) and tier.holds(B)
+        for one in (client, other):
+            one.close()
 
 
 async def test_the_tier_is_as_good_as_it_was_when_the_log_was_asked_for(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from memgang.store.host import Tier, enter
 from memgang.store.host import home as homes
 from memgang.store.keys import STORE_ID
 from tests.gates import until
-from tests.host.conftest import written
+from tests.host.conftest import place, written
 
 Opened = Callable[..., Any]
 
@@ -224,7 +224,7 @@ async def test_a_log_that_was_cut_or_a_server_that_lost_its_data_empties_the_tie
         await written()
         assert at_hand(space, ref)
         seq = await space.store.wire.call("HGET", keys.at(0, "u"), "seq")
-        await when(lambda: tier.cursor("a00") == int(seq))
+        await when(lambda: place(tier).seq == int(seq))
         await space.store.wire.call("HSET", keys.at(0, "u"), "seq", "0")
         await when(lambda: not tier.holds(ref.id))
         await space.store.wire.call("HSET", keys.at(0, "u"), "seq", seq)
@@ -384,7 +384,7 @@ async def test_a_writer_that_is_stopped_holds_up_nobody_and_what_must_go_is_read
     asked = time.monotonic()
     assert not tier.clear({"a00": 7})  # still not to be had
     os.close(other)
-    assert tier.clear({"a00": 7}) and not tier.flags.poisoned and tier.cursor("a00") == 7
+    assert tier.clear({"a00": 7}) and not tier.flags.poisoned and place(tier).seq == 7
     assert tier.body("a", 0) is None and tier.body("b", 0) is None
     tier.keep_body("a", "text/plain", b"late", b"", 0, 0, asked)
     await written()
@@ -626,7 +626,7 @@ def test_a_forked_child_has_no_part_in_the_tier_of_its_parent(tmp_path: Path) ->
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     home.tier.take_out(cursors={"a00": 7})
-    assert home.folder.exists() and home.tier.cursor("a00") == 7
+    assert home.folder.exists() and place(home.tier).seq == 7
     home.leave()
     assert not home.folder.exists()
 

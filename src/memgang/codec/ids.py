@@ -13,7 +13,7 @@ _THREADS_FROM_BYTES = 1 << 20  # below this, starting threads costs more than it
 # Base32 ten bits at a time: the standard library's goes by five, in Python too, and each call needs three digests.
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [a + b for a in _LETTERS for b in _LETTERS]
-_DIGITS = str.maketrans(_LETTERS, "0123456789abcdefghijklmnopqrstuv")  # as `int` reads base 32
+_DIGITS = bytes.maketrans(_LETTERS.encode(), b"0123456789abcdefghijklmnopqrstuv")  # as `int` reads base 32
 _SHIFTS = range(_DIGEST_BYTES * 8 - 10, -1, -10)
 
 
@@ -39,7 +39,7 @@ def ref_of(media_type: str, body: bytes | memoryview, head: bytes = b"") -> Ref:
 
 def is_of(ref: Ref, media_type: str, body: bytes | memoryview) -> bool:
     """Whether this is the reference of this content. Sooner than to spell its reference and compare."""
-    return int(ref.id.translate(_DIGITS), 32) == int.from_bytes(_hashed(media_type, body), "big")
+    return int(ref[len(REF_PREFIX):].encode().translate(_DIGITS), 32) == int.from_bytes(_hashed(media_type, body), "big")
 
 
 def _hashed(media_type: str, body: bytes | memoryview, head: bytes = b"") -> bytes:

@@ -119,7 +119,7 @@ def taken(
     store: Store, context: Context, ref: Ref, kept: Kept, type: Any, loop: asyncio.AbstractEventLoop | None = None,
 ) -> Any:
     """The value of what was read; the read is logged, and work under way has read it. ``loop``: see `EventLog.add`."""
-    store.log.add("read", context, obj=ref.id, size=len(kept.body), loop=loop)
+    store.log.add_read(context, ref[len(REF_PREFIX):], len(kept.body), loop)
     if (work := current_work.get()) is not None:
         work.read[ref] = kept.place
     return decode(kept.media_type, kept.body, type)

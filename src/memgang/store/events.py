@@ -122,7 +122,13 @@ class EventLog:
         usage = [] if saved is NO_USAGE else [
             saved.calls, saved.llm_calls, saved.tokens_in, saved.tokens_out, saved.tokens_cached,
             saved.micro_usd, saved.ms, saved.bytes, int(saved.estimated)]
-        line = [what, self.server_ms(), 0, obj, call, us, size, why, usage, by, text, fn, kind]
+        self._take(shard, context, [what, self.server_ms(), 0, obj, call, us, size, why, usage, by, text, fn, kind], loop)
+
+    def add_read(self, context: Context, obj: str, size: int, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """`add` of a read, of which there are far more than of anything else: its line ends where it has no more to say."""
+        self._take(self._keys.shard_of(obj), context, ["read", self.server_ms(), 0, obj, "", 0, size], loop)
+
+    def _take(self, shard: int, context: Context, line: list[Any], loop: asyncio.AbstractEventLoop | None) -> None:
         if loop is not None:
             with self._writing:
                 self._outside.append((shard, context, line, self._kept(shard, context, line)))
@@ -138,10 +144,10 @@ class EventLog:
         self._noticed()
 
     def add_reads(self, context: Context, reads: Sequence[tuple[str, int]]) -> None:
-        """`add` of many reads at once: ids and sizes."""
+        """`add_read` of many at once: ids and sizes."""
         at, shard_of = self.server_ms(), self._keys.shard_of
         lines: list[tuple[int, list[Any]]] = [
-            (shard_of(ident), ["read", at, 0, ident, "", 0, size, "", [], "", "", ""]) for ident, size in reads]
+            (shard_of(ident), ["read", at, 0, ident, "", 0, size]) for ident, size in reads]
         with self._writing:
             ends = self._ring.add_many(context, lines) if self._ring is not None else [0] * len(lines)
             self._waiting += [(shard, context, line, end) for (shard, line), end in zip(lines, ends, strict=True)]

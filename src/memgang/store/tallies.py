@@ -71,7 +71,7 @@ def tally(lines: Iterable[Sequence[Any]]) -> dict[str, int]:
     counts: dict[str, int] = {}
     saved: dict[str, list[int]] = {}
     for line in lines:
-        what, usage = line[0], line[8]
+        what, usage = line[0], line[8] if len(line) > 8 else ()
         if (counter := _COUNTED.get(what)) is not None:
             counts[counter] = counts.get(counter, 0) + 1
             if what in ("hit", "joined"):

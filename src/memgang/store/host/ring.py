@@ -38,7 +38,7 @@ _FRAME_BYTES = _FRAME.size
 _pack, _frame, _word_out = msgspec.msgpack.Encoder().encode, _FRAME.pack, _WORD.pack
 # Shard, context (who, role, run, task, trace), line: as `Ring.add` is given them.
 _event = msgspec.msgpack.Decoder(tuple[
-    Annotated[int, msgspec.Meta(ge=0, lt=256)], tuple[str, str, str, str, str], Annotated[list[Any], msgspec.Meta(min_length=12)]]).decode
+    Annotated[int, msgspec.Meta(ge=0, lt=256)], tuple[str, str, str, str, str], Annotated[list[Any], msgspec.Meta(min_length=7)]]).decode
 _forks = 0  # how often this process was forked from one that had a ring, which is not ours
 
 

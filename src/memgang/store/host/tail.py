@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from memgang.codec import digest
 from memgang.errors import MemGangError
-from memgang.store.host.tier import FRESH_S, MARK_S, Tier
+from memgang.store.host.tier import FRESH_S, MARK_S, Place, Tier
 from memgang.store.house import close_lock, open_lock, try_lock
 from memgang.store.keys import STORE_ID, Keys
 from memgang.store.replies import number, pairs
@@ -103,7 +103,9 @@ class Tail:
         logs = [log for log in self._keys.logs() if log[0] == "a"]
         while not self._ended.is_set():
             began = time.monotonic()
-            cursors = {log: self._tier.cursor(log) for log in logs}
+            # Before the server is asked, and all of it together: two may look at the same time.
+            places, known = self._tier.places(logs)
+            cursors = {log: place.seq for log, place in places.items()}
             asking = client.pipeline(transaction=False)
             asking.get(STORE_ID)
             for log, cursor in cursors.items():
@@ -119,9 +121,7 @@ class Tail:
             ends = {log: count or 0 for log, count in zip(logs, counts, strict=True)}
             pages: dict[str, list[Entry]] = dict(zip(logs, replies[1::2], strict=True))
             # Another id: it has lost its data, however far its log has come again since.
-            lasts = {log: self._tier.last(log) for log in logs}
-            if self._tier.flags.poisoned or self._tier.server() != (server or b"") or any(
-                    _lost(cursors[log], ends[log], pages[log], lasts[log]) for log in logs):
+            if self._tier.flags.poisoned or known != (server or b"") or any(_lost(places[log], ends[log], pages[log]) for log in logs):
                 if not self._tier.clear(ends, server or b""):
                     return
                 self._dropped(None)
@@ -132,7 +132,7 @@ class Tail:
                     if (seq := _seq(entry)) != cursors[log]:
                         gone.read(fields)
                     cursors[log] = seq
-                if page and (standing := _digest(page[-1])) != lasts[log]:
+                if page and (standing := _digest(page[-1])) != places[log].line:
                     new[log] = standing
                 more = more or len(page) == PAGE
             if new:
@@ -168,8 +168,9 @@ def _as_it_came(reply: Any, **_: Any) -> Any:
     return reply
 
 
-def _lost(cursor: int | None, end: int, page: list[Entry], last: bytes) -> bool:
+def _lost(place: Place, end: int, page: list[Entry]) -> bool:
     """Whether anything may have happened that this log does not tell: never read before, rolled back, or trimmed."""
+    cursor, last = place
     if cursor is None or end < cursor:
         return True
     if last:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -38,6 +38,13 @@ KEEP_S = 0.001  # what is kept is written within this
 KEEP_MOST = 64  # or when so many entries wait
 LATE_S = 1.0  # a loop that is later than this may have ended: another, of another thread, writes
 MARK_S = 120.0  # a mark is kept longer than any question is under way
+
+
+class Place(NamedTuple):
+    """How far a log was read: the last seq (None: it never was), and a digest of the line that stood there (nothing: not known)."""
+
+    seq: int | None
+    line: bytes
 
 
 class Tier:
@@ -366,21 +373,17 @@ class Tier:
 
     # ── how far the log was read ──────────────────────────────────────────────────────────────
 
-    def cursor(self, log: str) -> int | None:
-        """How far this log was read when the tier was last mended. None: never."""
-        with self.entries.env.begin() as reading:
-            seq = self.entries.number(reading, log.encode(), -1)
-        return None if seq < 0 else seq
+    def places(self, logs: Iterable[str]) -> tuple[dict[str, Place], bytes]:
+        """How far each log was read when the tier was last mended, and the id of the data of which this is the tier.
 
-    def last(self, log: str) -> bytes:
-        """What stood where the log was read to; nothing: it is not known."""
+        By one look: another process may mend it at any moment, and its line of another place would pass for a lost log.
+        """
         with self.entries.env.begin() as reading:
-            return self.entries.text(reading, b"last " + log.encode())
-
-    def server(self) -> bytes:
-        """The id of the data of which this is the tier."""
-        with self.entries.env.begin() as reading:
-            return self.entries.text(reading, b"server")
+            found = {}
+            for log in logs:
+                seq = self.entries.number(reading, log.encode(), -1)
+                found[log] = Place(None if seq < 0 else seq, self.entries.text(reading, b"last " + log.encode()))
+            return found, self.entries.text(reading, b"server")
 
     # ── whose turn it is ──────────────────────────────────────────────────────────────────────
 
