@@ -26,6 +26,16 @@ DRAWN = {
 }
 TITLES = {"objects": "Objects", "memo": "Recalled calls", "stampede": "Single flight", "schedulers": "Scheduling",
           "startup": "Start-up and idle memory", "proxy": "Proxy", "growth": "Growth"}
+# What the README tells of them: in its own words, and the goal that has the figures.
+TOLD = (
+    ("a value that another process has put, 1 KiB", "objects", "get of 1 KiB text written by another process"),
+    ("the same, recorded, logged and expiring: to put it", "objects", "put of 1 KiB text"),
+    ("an array of 100 MiB, to put it", "objects", "put of a 100 MiB array, how much faster"),
+    ("an answer that is known, logged", "memo", "recall hit, again"),
+    ("an agent's call: computed, stored, logged", "schedulers", "a call that is computed, stored and logged"),
+    ("800 callers in 4 processes, one key, 200 ms of work: one computes", "stampede", "one key: time to the last answer"),
+    ("known answers over HTTP, 16 connections", "proxy", "hits a second, 16 connections"),
+)
 STYLE = """<style>
 text{fill:#1c2433}.dim{fill:#4a566b;font-size:12px}.grid{stroke:#c9d1de;fill:none}.peer{stroke:#5b6b86;fill:#5b6b86}
 .ours{stroke:#2d7a56;fill:#2d7a56}.second{stroke:#a35a1c;fill:#a35a1c}.third{stroke:#6b4fa3;fill:#6b4fa3}.curve{fill:none;stroke-width:2}
@@ -67,6 +77,23 @@ def page() -> str:
         out.append(f"\n## {TITLES[name]}\n")
         out.append(section(name, has) if has else f"Not measured yet: `make bench ONLY={name}`.\n")
     return "\n".join(out)
+
+
+def told() -> str:
+    """The table of the README: each figure beside every peer it was measured with, those that lose too."""
+    found = {name: result(name) for name in DRAWN}
+    goals = [goal for has in found.values() if has for goal in has["goals"] if goal["met"] is not None]
+    out = ["| | MemGang | beside |", "|---|--:|---|"]
+    for words, name, what in TOLD:
+        has = found[name]
+        own = [goal for goal in (has["goals"] if has else ()) if goal["what"] == what and goal["peer"]]
+        if own:
+            beside = ", ".join(f"{goal['peer'].replace('the reference', 'future, SET NX, pub/sub')} {shown(goal['theirs'], goal['unit'])}"
+                               for goal in own)
+            out.append(f"| {words} | {shown(own[0]['ours'], own[0]['unit'])} | {beside} |")
+    missed = sum(not goal["met"] for goal in goals)
+    return "\n".join([*out, "", f"Of {len(goals)} goals that were set before measuring, {missed} are missed; all of them, with machine, "
+                      "versions, spread and plots: [docs/benchmarks.md](docs/benchmarks.md)."])
 
 
 def goal_line(goal: dict[str, Any]) -> str:

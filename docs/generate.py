@@ -209,6 +209,13 @@ def main() -> int:
             stale.append(name)
             if "--check" not in sys.argv:
                 path.write_text(text, encoding="utf-8")
+    readme = DOCS.parent / "README.md"
+    text = readme.read_text("utf-8")
+    now = re.sub(r"(?s)(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", lambda _: benchmarks_page.told() + "\n", text)
+    if now != text:
+        stale.append(readme.name)
+        if "--check" not in sys.argv:
+            readme.write_text(now, encoding="utf-8")
     if stale and "--check" in sys.argv:
         print(f"not up to date: {', '.join(stale)}; run `make docs`", file=sys.stderr)
         return 1
