@@ -228,4 +228,5 @@ def _parse(variable: str, text: str, kind: Any) -> Any:
             return Path(text).expanduser()
         return text
     except (KeyError, ValueError) as error:
-        raise ConfigError(f"{variable}={text!r} is not a {getattr(kind, '__name__', kind)}") from error
+        wanted = {bool: "neither on nor off", int: "not a whole number", float: "not a number"}.get(kind, f"not a {kind}")
+        raise ConfigError(f"{variable}={text!r} is {wanted}") from error
