@@ -276,9 +276,10 @@ export class Player {
     this.still.hottest = this.top.reduce((most, light) => Math.max(most, light.reuses), 6);
   }
 
-  // Nothing moves: a run that is over is not flown round for ever.
+  // Nothing moves: a run that is over is not flown round for ever. But what has come and is not shown yet has frames to come in:
+  // of a whole space, the next run begins long after the last has ended.
   resting() {
-    if (this.mode === "live" && this.following) return this.restS > 8;
+    if (this.mode === "live" && this.following) return this.restS > 8 && this.place === this.reel.records.length;
     return !this.playing;
   }
 }
