@@ -171,7 +171,8 @@ def _sidebar(watching: Watching, headers: list[Header], run: str) -> None:
 
     if headers or run:
         labels = told_apart({name: told(name) for name in choices})
-        st.selectbox("Run", choices, format_func=lambda name: labels.get(name, name), key="mg_run", on_change=_other_run, help="Those under way come first.")
+        st.selectbox("Run", choices, format_func=lambda name: labels.get(name, name), key="mg_run", on_change=_other_run,
+                     help="Those under way come first.")
     if len(headers) >= RUNS_MAX:
         st.caption(f"The newest {RUNS_MAX} runs are listed; `?run=` in the address shows any.")
     st.caption(f"Space **{plain(watching.settings.space)}**")
