@@ -71,7 +71,8 @@ export class Player {
     this.reel.add(records, (place, record) => {
       this.streams.note(record, this.reel.head);
       if (record.obj) touched.set(record.obj, null);
-      if (place < this.place) { // it comes late: its moment has been shown
+      // It comes late: its moment has been shown, which may be the very one that is looked at.
+      if (place < this.place || (place === this.place && !this.playing && record.t <= this.t)) {
         this.place++;
         this.take(record, false);
       }
