@@ -180,11 +180,27 @@ class Live:
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        looking = asyncio.create_task(self._look())
-        try:
-            await self._go_on()
-        finally:
-            looking.cancel()
+        wait = AGAIN_S[0]
+        while True:
+            try:
+                while await self.space.has_lost_events(self._cursor, self._reading):
+                    await self._anew()
+                self._told("")
+                looking = asyncio.create_task(self._look())  # only from here on: it must not break off what begins anew
+                try:
+                    async with contextlib.aclosing(self.space.event_pages(self._cursor, self._reading)) as pages:
+                        async for page in pages:
+                            self._take(page)
+                            wait = AGAIN_S[0]
+                finally:
+                    looking.cancel()
+            except MemGangError as error:
+                self._told(str(error))
+            except Exception:  # a fault of ours must not leave every page with a picture that stands still
+                _log.exception("the log could not be followed")
+                self._told("the log cannot be read; the dashboard's own output says why")
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, AGAIN_S[1])
 
     async def _look(self) -> None:
         """Begin anew when the log was lost: one that comes back empty within the patience of a call is never seen to be away."""
@@ -193,25 +209,6 @@ class Live:
             with contextlib.suppress(MemGangError):  # whoever reads meets it too, and tells
                 if await self.space.has_lost_events(self._cursor, self._reading):
                     self._start()
-
-    async def _go_on(self) -> None:
-        wait = AGAIN_S[0]
-        while True:
-            try:
-                if await self.space.has_lost_events(self._cursor, self._reading):
-                    await self._anew()
-                self._told("")
-                async with contextlib.aclosing(self.space.event_pages(self._cursor, self._reading)) as pages:
-                    async for page in pages:
-                        self._take(page)
-                        wait = AGAIN_S[0]
-            except MemGangError as error:
-                self._told(str(error))
-            except Exception:  # a fault of ours must not leave every page with a picture that stands still
-                _log.exception("the log could not be followed")
-                self._told("the log cannot be read; the dashboard's own output says why")
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, AGAIN_S[1])
 
     def _take(self, page: logs.Page) -> None:
         everything = self._reels.get(ALL)
