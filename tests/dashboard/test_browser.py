@@ -30,11 +30,11 @@ def act(dashboard: Dashboard, work: Callable[[memgang.Space], Awaitable[Any]]) -
         return threads.submit(asyncio.run, inside()).result(60)
 
 
-def begin(dashboard: Dashboard, run: str, title: str = "", state: str = "running") -> None:
-    """The record of a run, and its first events."""
+def begin(dashboard: Dashboard, run: str, title: str = "", state: str = "running", at: int = 0) -> None:
+    """The record of a run, and its first events. ``at``: when it began, if not now."""
     async def work(space: memgang.Space) -> None:
         with space.acting_as(run=run):
-            now = space.store.log.server_ms()
+            now = at or space.store.log.server_ms()
             await space.put({"id": run, "title": title, "state": state, "started": now, "ended": now if state == "done" else 0},
                             name=f"runs/{run}", kind="run", parents=())
             space.mark("run_start", title)
@@ -236,6 +236,20 @@ def test_another_run_is_chosen_at_the_side(dashboard: Dashboard, look: Look) -> 
 
     page.wait_for_url("**/?run=20300108-000001-second")
     assert page.evaluate("window.__memgang.creates") == 2
+
+
+@pytest.mark.parametrize("chosen", ["20300111-000000-one", "20300111-000000-two"])
+def test_of_two_runs_of_the_same_title_and_minute_the_chosen_one_stays(dashboard: Dashboard, look: Look, chosen: str) -> None:
+    """Who does the same work twice has two runs that are called alike; a page of the one leads to pages of the same one."""
+    for run in ("20300111-000000-one", "20300111-000000-two"):
+        begin(dashboard, run, "twins", at=1_893_456_000_000)
+    page = look.go(f"/?run={chosen}").page
+    # Both are in the list then: it has the title, and the other one was written before or together with it.
+    look.until("document.querySelector('[data-testid=stSidebar] input')?.value.includes('twins')")
+
+    page.get_by_role("link", name="Savings").click()
+    page.wait_for_url("**/savings?run=*")
+    assert page.url.endswith(f"run={chosen}")
 
 
 def test_who_gives_the_token_is_let_in_with_all_sockets(dashboard: Dashboard, look: Look, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from memgang.doors.dashboard.live import Live, Reel
 from memgang.doors.dashboard.passes import LIFE_S, Passes
 from memgang.doors.dashboard.watching import Watching
 from memgang.flock import tape as tapes
+from memgang.store import log as logs
 from tests.chaos.servers import PrivateServer
 from tests.gates import Gate, raws, ready, until
 
@@ -154,6 +155,46 @@ async def test_a_server_that_lost_its_log_begins_a_new_list(
                 process, lost, _ = reel.epoch.split("-")
                 assert [process, str(int(lost) - 1)] == before.split("-")[:2]  # so a page knows that its ids mean nothing any more
             await live.aclose()
+
+
+async def test_a_log_that_was_lost_is_noticed_though_the_server_was_never_seen_to_be_away(
+    tmp_path: Path, space_name: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that is started again within the patience of a call, without its data, fails no call: its new log is read all the same."""
+    monkeypatch.setattr(lives, "LOOK_S", 0.05)
+    with PrivateServer(tmp_path / "forgetful", persistent=False) as server:
+        async with memgang.open(server.url, space=space_name, patience_ms=60_000, host_tier="off") as space:
+            live = Live(space)
+            async with live.watching("one") as reel:
+                await work(space, "one", *"abcdef")
+                await until(lambda: _is(lambda: len(reel.lines) >= 12))
+                before = reel.epoch
+                server.kill()
+                server.start()
+                await until(lambda: _done(work(space, "one", "z")))
+                await until(lambda: _is(lambda: reel.epoch != before and reel.whole))
+                await caught_up(space, reel)
+
+                assert reel.epoch.split("-")[:2] != before.split("-")[:2] and live.away == ""
+            await live.aclose()
+
+
+async def test_a_log_that_was_lost_is_known_by_the_name_of_the_data_when_it_has_grown_again(tmp_path: Path, space_name: str) -> None:
+    """The numbers of a new log say nothing once they have passed those that were read."""
+    with PrivateServer(tmp_path / "forgetful", persistent=False) as server:
+        async with memgang.open(server.url, space=space_name, patience_ms=60_000, host_tier="off", janitor_ms=50) as space:
+            reading = logs.Reading()
+            assert not await space.has_lost_events("", reading)
+            await work(space, "one", "a")
+            cursor = await logs.end(space.store.wire, space.store.keys)
+            assert not await space.has_lost_events(cursor, reading)
+            server.kill()
+            server.start()
+            await until(lambda: _done(work(space, "one", *"abcdef")))
+
+            assert not await space.has_lost_events(cursor)
+            await until(lambda: space.has_lost_events(cursor, reading))  # as soon as somebody has named the new data
+            assert await space.has_lost_events(cursor, reading)
 
 
 async def test_what_nobody_watches_is_let_go(space: memgang.Space, monkeypatch: pytest.MonkeyPatch) -> None:

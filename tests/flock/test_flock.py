@@ -124,6 +124,56 @@ def test_records_that_come_when_their_moment_is_reached_are_counted(moments: lis
     assert counted == len(moments)
 
 
+@pytest.mark.parametrize("late", [15, 20, 22, 25, 30])
+def test_a_live_run_that_is_looked_back_at_has_all_up_to_that_moment(late: int) -> None:
+    """What is written late counts at the moment that is shown as it does when that moment is sought afterwards."""
+    counted = node.run("""
+        const { Player } = await import(WEB + "/player.js");
+        class Alone extends Player { changed() {} fit() {} drawNow() {} }
+        const player = new Alone("live", {});
+        player.still = { dirty: false, threadsOf() {} };
+        player.words = { slots: { clear() {} } };
+        player.empty();
+        player.push(given.slice(0, -1));
+        player.seek(25);
+        player.pause();
+        player.push(given.slice(-1));
+        const shown = player.fold.counts.events;
+        player.seek(0);
+        player.seek(25);
+        tell([shown, player.fold.counts.events]);""",
+        [{"id": str(n), "t": t, "op": "write", "agent": "a", "role": "map", "obj": str(n)} for n, t in enumerate((10, 20, 30, late))])
+    assert counted[0] == counted[1] == (3 if late <= 25 else 2)
+
+
+def test_a_page_that_rests_goes_on_when_the_next_run_begins() -> None:
+    """Of a whole space, one run ends and another begins later: the page that rested in between shows what comes of it."""
+    shown = node.run("""
+        const { Player } = await import(WEB + "/player.js");
+        class Alone extends Player { changed() {} fit() {} drawNow() {} }
+        const player = new Alone("live", {});
+        player.still = { dirty: false, threadsOf() {} };
+        player.words = { slots: { clear() {} } };
+        player.empty();
+        player.connection = "live";
+        const untilItRests = () => {
+          for (let i = 0; i < 1000 && (player.urgent || !player.resting()); i++) { // as `start` of flock.js asks for frames
+            player.urgent = false;
+            player.go(0.05);
+          }
+        };
+        const shown = [];
+        for (const records of given) {
+          player.push(records);
+          untilItRests();
+          shown.push([player.fold.counts.events, player.fold.ended]);
+        }
+        tell(shown);""",
+        [[{"id": f"{t}", "t": t, "op": op, "agent": "a", "role": "map"} for t, op in records] for records in (
+            [(0, "run_start"), (10, "write"), (20, "run_end")], [(60_000, "run_start"), (60_010, "write")], [(120_000, "run_end")])])
+    assert shown == [[3, "done"], [5, ""], [6, "done"]]
+
+
 def test_what_is_long_past_when_it_comes_is_not_flown() -> None:
     """All that was before a live page was opened is in the fold at once; only what has just happened moves birds and arcs."""
     taken, shown = node.run("""

@@ -337,13 +337,14 @@ class Space:
             async for page in all_:
                 yield page
 
-    async def has_lost_events(self, cursor: str) -> bool:
-        """Whether the server has lost events that were read up to this cursor: all is to be read anew then.
+    async def has_lost_events(self, cursor: str, reading: logs.Reading | None = None) -> bool:
+        """Whether the server has lost events that were read up to this cursor: all is to be read anew then. ``reading``, asked
+        with before the first event is read and again later, knows it also where the new log has grown past the cursor.
 
         Raises:
             StoreUnavailable: the server does not answer.
         """
-        return await logs.lost(self._store.wire, self._store.keys, cursor)
+        return await logs.lost(self._store.wire, self._store.keys, cursor, reading)
 
     async def flush(self) -> None:
         """Write the events that wait in this process."""

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from memgang.errors import ConfigError
 from memgang.model import NO_USAGE, Event, Usage
 from memgang.store.events import usage_of
-from memgang.store.keys import Keys
+from memgang.store.keys import STORE_ID, Keys
 from memgang.store.replies import pairs, translated
 from memgang.store.wire import Wire
 
@@ -138,17 +138,25 @@ async def end(wire: Wire, keys: Keys) -> str:
     return "-".join(str(_seq(reply[0][0])) if reply else "0" for reply in replies)
 
 
-async def lost(wire: Wire, keys: Keys, cursor: str) -> bool:
+async def lost(wire: Wire, keys: Keys, cursor: str, reading: Reading | None = None) -> bool:
     """Whether the server has lost entries before the cursor: it would give their numbers to others.
+
+    A log that begins anew may have grown past the cursor by the time it is looked at. ``reading`` remembers which data it reads,
+    from the first time it is given here on, and so knows others by their name.
 
     Raises:
         StoreUnavailable: the server does not answer.
     """
     read = parse_cursor(cursor, keys.shards)
+    asked = [wire.call("GET", STORE_ID), *(wire.call("HGET", keys.at(shard, "u"), "seq") for shard in range(keys.shards))]
     try:
-        counted = await asyncio.gather(*(wire.call("HGET", keys.at(shard, "u"), "seq") for shard in range(keys.shards)))
+        data, *counted = await asyncio.gather(*asked)
     except RedisError as error:
         raise translated(error, "read the log") from error
+    if reading is not None and data:  # none: it was lost just now, and is put back by whoever looks first
+        reading.data = reading.data or data
+        if reading.data != data:
+            return True
     return any(max(read[2 * shard:2 * shard + 2]) > _whole(seq or b"0") for shard, seq in enumerate(counted))
 
 
@@ -251,11 +259,12 @@ class Reading:
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._leads: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
         self._number = 0
+        self.data = b""  # the name of the server's data; see `lost`
 
     def again(self) -> Reading:
         """For reading once more what was read already: who led which call is known, and writes are new again."""
         other = Reading()
-        other._leads = self._leads.copy()
+        other._leads, other.data = self._leads.copy(), self.data
         return other
 
     def take(self, event: Event) -> bool:

@@ -16,7 +16,7 @@ import streamlit as st
 
 from memgang.doors.dashboard.live import ALL_MAX
 from memgang.doors.dashboard.sheets import flock
-from memgang.doors.dashboard.texts import line, moment, plain, span
+from memgang.doors.dashboard.texts import line, moment, plain, span, told_apart
 from memgang.doors.dashboard.view import View, selection
 from memgang.doors.dashboard.watching import RUNS_MAX, Watching, current
 from memgang.errors import MemGangError, StoreUnavailable
@@ -170,7 +170,9 @@ def _sidebar(watching: Watching, headers: list[Header], run: str) -> None:
         return f"{mark}{moment(header.started, '%d %b %H:%M')} · {line(header.title or name, 60)}"
 
     if headers or run:
-        st.selectbox("Run", choices, format_func=told, key="mg_run", on_change=_other_run, help="Those under way come first.")
+        labels = told_apart({name: told(name) for name in choices})
+        st.selectbox("Run", choices, format_func=lambda name: labels.get(name, name), key="mg_run", on_change=_other_run,
+                     help="Those under way come first.")
     if len(headers) >= RUNS_MAX:
         st.caption(f"The newest {RUNS_MAX} runs are listed; `?run=` in the address shows any.")
     st.caption(f"Space **{plain(watching.settings.space)}**")

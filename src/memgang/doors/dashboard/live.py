@@ -30,6 +30,7 @@ from memgang.store import log as logs
 ALL_MAX = 50_000  # records of the whole space that are kept: the newest; of a single run all are
 LINGER_S = 60.0  # how long the records of a run stay when nobody watches it any more
 AGAIN_S = (0.5, 8.0)  # how soon a server that is away is asked again: first, and at most
+LOOK_S = 1.0  # how often it is asked whether it still has what was read
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
@@ -179,25 +180,35 @@ class Live:
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        wait, checked = AGAIN_S[0], False
+        wait = AGAIN_S[0]
         while True:
             try:
-                if self._cursor and not checked and await self.space.has_lost_events(self._cursor):
+                while await self.space.has_lost_events(self._cursor, self._reading):
                     await self._anew()
-                checked = True
                 self._told("")
-                async with contextlib.aclosing(self.space.event_pages(self._cursor, self._reading)) as pages:
-                    async for page in pages:
-                        self._take(page)
-                        wait = AGAIN_S[0]
+                looking = asyncio.create_task(self._look())  # only from here on: it must not break off what begins anew
+                try:
+                    async with contextlib.aclosing(self.space.event_pages(self._cursor, self._reading)) as pages:
+                        async for page in pages:
+                            self._take(page)
+                            wait = AGAIN_S[0]
+                finally:
+                    looking.cancel()
             except MemGangError as error:
                 self._told(str(error))
             except Exception:  # a fault of ours must not leave every page with a picture that stands still
                 _log.exception("the log could not be followed")
                 self._told("the log cannot be read; the dashboard's own output says why")
-            checked = False
             await asyncio.sleep(wait)
             wait = min(wait * 2, AGAIN_S[1])
+
+    async def _look(self) -> None:
+        """Begin anew when the log was lost: one that comes back empty within the patience of a call is never seen to be away."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(MemGangError):  # whoever reads meets it too, and tells
+                if await self.space.has_lost_events(self._cursor, self._reading):
+                    self._start()
 
     def _take(self, page: logs.Page) -> None:
         everything = self._reels.get(ALL)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -29,6 +31,15 @@ def plain(text: str, most: int = TEXT_MAX) -> str:
 def command(*words: str) -> str:
     """A command to be copied into a shell, which takes each word as it is: a space or a run may have any name."""
     return shlex.join(line(word) for word in words)
+
+
+def told_apart(labels: Mapping[str, str]) -> dict[str, str]:
+    """What each run is called in a list to choose from; those that would be called the same get their ids too.
+
+    The browser tells Streamlit the label that was chosen, no more: of two that are the same, the other one would be shown.
+    """
+    often = Counter(labels.values())
+    return {run: f"{label} · {line(run)}" if often[label] > 1 else label for run, label in labels.items()}
 
 
 def zone() -> tzinfo:

@@ -71,7 +71,8 @@ export class Player {
     this.reel.add(records, (place, record) => {
       this.streams.note(record, this.reel.head);
       if (record.obj) touched.set(record.obj, null);
-      if (place < this.place) { // it comes late: its moment has been shown
+      // It comes late: its moment has been shown, which may be the very one that is looked at.
+      if (place < this.place || (place === this.place && !this.playing && record.t <= this.t)) {
         this.place++;
         this.take(record, false);
       }
@@ -276,9 +277,10 @@ export class Player {
     this.still.hottest = this.top.reduce((most, light) => Math.max(most, light.reuses), 6);
   }
 
-  // Nothing moves: a run that is over is not flown round for ever.
+  // Nothing moves: a run that is over is not flown round for ever. But what has come and is not shown yet has frames to come in:
+  // of a whole space, the next run begins long after the last has ended.
   resting() {
-    if (this.mode === "live" && this.following) return this.restS > 8;
+    if (this.mode === "live" && this.following) return this.restS > 8 && this.place === this.reel.records.length;
     return !this.playing;
   }
 }

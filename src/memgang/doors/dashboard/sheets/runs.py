@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from memgang import sealing
-from memgang.doors.dashboard.texts import command, line, moment, plain, span
+from memgang.doors.dashboard.texts import command, line, moment, plain, span, told_apart
 from memgang.doors.dashboard.view import View
 from memgang.errors import MemGangError, StoreUnavailable
 from memgang.flock.crew import crew
@@ -98,8 +98,9 @@ def _compare(view: View, tape: Tape) -> None:
         st.caption("There is no other run in this space to compare it with.")
         return
     names = {header.run: header for header in others}
+    labels = told_apart({run: f"{line(found.title or run, 60)} · {moment(found.started)}" for run, found in names.items()})
     other = st.selectbox("This run with", list(names), key="compare_with", index=None, placeholder="choose a run",
-                         format_func=lambda run: f"{line(names[run].title or run, 60)} · {moment(names[run].started)}")
+                         format_func=lambda run: labels.get(run, run))
     if other:
         st.dataframe(compared((view.header or tape.header, view.fold()), (names[other], view.fold(other))), hide_index=True, key="compared")
         if (view.header or tape.header).model != names[other].model:
