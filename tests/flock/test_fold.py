@@ -29,8 +29,8 @@ IN_JAVASCRIPT = """
 names = st.sampled_from(["a1", "team-1.note-2", "<b>", "ä"])
 ids = st.sampled_from(["aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc"])
 numbers = st.integers(0, 3000)
-raws = st.sampled_from(["", "committed", "failed", "released", "fenced", "ended", "hit", "joined", "reference", "put", "waits", "taken",
-                        "died", "overhead", "evicted", "expired", "refused", "exhausted"])
+raws = st.sampled_from(["", "constructor", "committed", "failed", "released", "fenced", "ended", "hit", "joined", "reference", "put",
+                        "waits", "taken", "died", "overhead", "evicted", "expired", "refused", "exhausted"])
 one = st.fixed_dictionaries(
     {"t": st.integers(-5, 400), "op": st.sampled_from(OPS)},
     optional={"raw": raws, "agent": names, "role": st.sampled_from(["note", "answer"]), "obj": ids, "ring": st.sampled_from(RINGS),

@@ -63,6 +63,8 @@ def export(
     for file in wanted.values():
         if not file.parent.is_dir():
             raise ConfigError(f"there is no folder {file.parent} to write {file.name} to")
+        if file.is_dir():
+            raise ConfigError(f"{file} is a folder: name the file that is to be written")
     tape = taped(run, space, mask)
     moment = round(at * 1000) if at is not None else None
     for kind, file in wanted.items():

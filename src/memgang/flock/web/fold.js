@@ -258,7 +258,7 @@ export class Fold {
   // ── what it cost ────────────────────────────────────────────────────────────────────────────
 
   book(rec, raw) {
-    if (rec.own && ENDS[raw]) {
+    if (rec.own && Object.hasOwn(ENDS, raw)) {
       addUsage(ENDS[raw] === "physical" ? this.physical : this.lost, rec.own);
       if (rec.agent) addUsage(this.agent(rec, rec.t).spent, rec.own);
     }
