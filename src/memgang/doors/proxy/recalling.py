@@ -23,7 +23,7 @@ from memgang.doors.proxy.replies import STREAM, Reply, error_event
 from memgang.doors.proxy.upstream import Upstreams, refusal
 from memgang.errors import MemGangError, ModelError, StoreFull, TooLarge
 from memgang.model import Ref, Usage, current_work
-from memgang.recall import Formed, Recalled
+from memgang.recall import Formed, OfTheAsker, Recalled
 from memgang.space import Space
 from memgang.sse import Frames
 from memgang.streaming import RESTARTED, Stream
@@ -96,7 +96,7 @@ class _Exchange:
         return space.stream(
             self._asked.call, self._produce, ttl="default" if says.ttl_s is None else says.ttl_s, kind="answer",
             restart="error" if self._asked.streaming else "marker", mode="refresh" if says.anew else "share", formed=self._formed,
-            check=self._still_young if says.max_age_s is not None and not says.anew else None,
+            check=OfTheAsker(self._still_young) if says.max_age_s is not None and not says.anew else None,
             validate=lambda: STAMP + str(space.store.log.server_ms()).encode())
 
     def _young(self, stamp: bytes) -> bool:
