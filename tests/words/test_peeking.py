@@ -63,6 +63,15 @@ def test_places_are_found_with_their_line() -> None:
     assert (all_of_them, 0 < len(few) < 100) == (100, True)
 
 
+@pytest.mark.parametrize("mark", ["\f", "\v", "\x1c", "\x85", "\u2028", "\u2029", "\r"])
+def test_a_place_is_in_the_line_it_is_said_to_be_in(mark: str) -> None:
+    """Whatever other marks the text holds between its lines: a search and a look at lines count the same."""
+    text = f"one{mark}still one\nthe needle\nlast"
+    [match], _ = matches(text, "needle", 100)
+
+    assert lines(text, match.line, match.line, 100).text == "the needle\n"
+
+
 @pytest.mark.parametrize(("path", "values"), [
     ("$.store.books[0].title", ["One"]), ("$.store.books[-1].title", ["Three"]), ("$.store.books[*].price", [8, 9, 10]),
     ("$.store.books[1:].title", ["Two", "Three"]), ("$..title", ["One", "Two", "Three"]), ("$.store['odd key']", [1]),
