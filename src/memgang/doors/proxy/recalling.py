@@ -132,6 +132,7 @@ class _Exchange:
         asked, upstreams = self._asked, self._recaller.upstreams
         which = (asked.upstream.url, asked.model)
         streamed = asked.route != "embeddings" and which not in upstreams.plain_only
+        doubted = False
         while True:
             self._made, self._sent = answer, sent = asked.answer(), list[bytes]()
             headers = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -144,12 +145,14 @@ class _Exchange:
                 if response.status != 200:
                     said = await refusal(asked.upstream, response)
                     if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
-                        upstreams.plain_only.add(which)  # refused before any work: asked once more without
-                        streamed = False
+                        streamed, doubted = False, True  # refused before any work: asked once more without
                         continue
                     tab.nothing()
                     self._recaller.refusals.heard(self._formed.key, said)
                     raise said.error(asked.model)
+                # Only now: it was the stream, and nothing else that was wrong with the request, and no option of the caller's own.
+                if doubted and not asked.body.get("stream_options"):
+                    upstreams.plain_only.add(which)
                 try:
                     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                     blocks = response.content.iter_any()
