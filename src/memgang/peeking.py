@@ -105,9 +105,8 @@ def matches(text: str, wanted: str, budget: int) -> tuple[list[Match], int]:
     if not wanted:
         raise ConfigError("there is nothing to look for: give some words")
     left, found, count = _bytes(budget), list[Match](), 0
-    lower, needle = text.lower(), wanted.lower()
-    if len(lower) != len(text):  # a few characters grow in lower case, and places would be off
-        lower, needle = text, wanted
+    # The one character that grows in lower case, by a dot of its own: places behind it would be off.
+    lower, needle = (one.replace("\u0130", "i").lower() for one in (text, wanted))
     at, line, counted = lower.find(needle), 1, 0
     while at >= 0:
         count += 1
