@@ -7,6 +7,7 @@ of UTF-8 are taken for one, and every count is called estimated.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from memgang.errors import ConfigError
 BYTES_PER_TOKEN = 4
 AROUND = 80  # characters shown on each side of a match
 MATCHES_MAX = 100
+# Nothing else ends a line, such as the form feed between two pages or U+2028 in a value of JSON: places are counted so, too.
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -74,7 +77,7 @@ def lines(text: str, first: int, last: int | None, budget: int) -> Piece:
     """
     if first < 1 or (last is not None and last < first):
         raise ConfigError(f"lines {first} to {last} are none: they are counted from 1, and the last is not before the first")
-    all_of_them = text.splitlines(keepends=True)
+    all_of_them = _LINE.findall(text)
     wanted = all_of_them[first - 1:last]
     left, taken = _bytes(budget), list[str]()
     for line in wanted:
@@ -102,9 +105,8 @@ def matches(text: str, wanted: str, budget: int) -> tuple[list[Match], int]:
     if not wanted:
         raise ConfigError("there is nothing to look for: give some words")
     left, found, count = _bytes(budget), list[Match](), 0
-    lower, needle = text.lower(), wanted.lower()
-    if len(lower) != len(text):  # a few characters grow in lower case, and places would be off
-        lower, needle = text, wanted
+    # The one character that grows in lower case, by a dot of its own: places behind it would be off.
+    lower, needle = (one.replace("\u0130", "i").lower() for one in (text, wanted))
     at, line, counted = lower.find(needle), 1, 0
     while at >= 0:
         count += 1

@@ -262,6 +262,7 @@ class Stream:
         self._streams, self._produce, self._recall, self._restart = streams, produce, recall, restart
         self._waiter: asyncio.Future[None] | None = None
         self._seen = Attempt(-1)
+        self._last: Attempt | None = None  # that which was newest when the recall ended
         self._pieces = self._read()
 
     @property
@@ -282,15 +283,17 @@ class Stream:
     async def _read(self) -> AsyncGenerator[Piece, None]:
         feed = self._streams.feed(self.key, self._name)
         recall = asyncio.ensure_future(self._recall(functools.partial(feed.lead, self._produce)))
-        recall.add_done_callback(self._ended)
+        recall.add_done_callback(functools.partial(self._ended, feed))
         feed.enter()
         seen = self._seen = feed.attempt
         at, answer, crossing = 0, None, None
         try:
             while True:
-                if answer is None and recall.done():
-                    answer = await self._answer(feed, seen, recall.result())
-                newest = answer or feed.attempt
+                failed = recall.done() and (recall.cancelled() or recall.exception() is not None)
+                newest = (failed and self._last) or answer or feed.attempt
+                # What went wrong is told behind all that came: who reads slowly is given no less than who keeps up.
+                if answer is None and recall.done() and not (failed and (newest is not seen or at < len(seen.pieces))):
+                    newest = answer = await self._answer(feed, seen, recall.result())
                 if newest is not seen:
                     # What was delivered is a prefix of one attempt, and another has taken its place: go on in that
                     # one where it begins with the same, never with its middle.
@@ -298,6 +301,8 @@ class Stream:
                         crossing = Crossing(seen.pieces, at, newest)
                     same = crossing.compare()
                     if same is None and answer is None:
+                        if failed:
+                            recall.result()  # raises: there is nothing behind what was delivered
                         await self._grown(feed, recall)
                         continue
                     if same:
@@ -344,7 +349,8 @@ class Stream:
         feed.grown(self._waiter)
         await self._waiter
 
-    def _ended(self, recall: asyncio.Future[Recalled]) -> None:
+    def _ended(self, feed: Feed, recall: asyncio.Future[Recalled]) -> None:
+        self._last = feed.attempt  # before anybody else begins one
         if not recall.cancelled():
             recall.exception()  # seen: the reader may have left
         if self._waiter is not None and not self._waiter.done():

@@ -512,3 +512,40 @@ def test_what_is_no_client_is_refused() -> None:
     """The message says what is wanted."""
     with pytest.raises(ConfigError, match="openai or anthropic"):
         memgang.wrap(object())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("waits", [True, False])
+async def test_an_answer_there_is_no_room_for_is_given_to_who_has_paid_for_it(
+    opened: Any, provider: Provider, stream: bool, waits: bool
+) -> None:
+    """The memory is full: it keeps nothing, and the SDK has its answer, as it would without the memory."""
+    async with opened(budget_bytes=100) as space:
+        if waits:
+            found = await awaited(provider, space).chat.completions.create(**ASK, stream=stream)
+            said = await text_of(found) if stream else found.choices[0].message.content
+        else:
+            said = await asyncio.to_thread(said_by, plain(provider, space), stream)
+
+    assert said == "HELLO" and len(provider.asked) == 1
+
+
+def said_by(client: Any, stream: bool) -> str:
+    found = client.chat.completions.create(**ASK, stream=stream)
+    return "".join(c.choices[0].delta.content or "" for c in found if c.choices) if stream else str(found.choices[0].message.content)
+
+
+async def test_a_model_of_a_framework_gives_the_answer_there_is_no_room_for(opened: Any) -> None:
+    """In one piece and as lines: it is paid for, and who has asked has it."""
+    async def ask() -> Whole:
+        return Whole(b"x" * 200, "m")
+
+    async def stream() -> AsyncIterator[bytes | Whole]:
+        yield b"first"
+        yield await ask()
+
+    async with opened(budget_bytes=100) as space:
+        calls, asked = Calls(space, "default"), [Asked(Call("llm", "f", "1", number), False) for number in range(2)]
+
+        assert await calls.whole(asked[0], ask) == b"x" * 200
+        assert [line async for line in calls.lines(asked[1], stream)] == [b"first", b"x" * 200]

@@ -400,6 +400,39 @@ async def test_who_subscribes_in_the_old_way_hears_it_too(server: Server, transp
         await client.unsubscribe_resource("memgang://names/plan")
 
 
+@pytest.mark.filterwarnings("ignore:resources/:mcp.shared.exceptions.MCPDeprecationWarning")
+@pytest.mark.parametrize("way", ["old", "new"])
+async def test_a_name_that_moves_as_soon_as_it_is_subscribed_to_is_told_of(opened: Callable[..., Any], way: str) -> None:
+    """Another name is subscribed to already, so that nobody looks just then: the first move is not lost."""
+    heard = asyncio.Queue[str]()
+
+    async def hear(message: Any) -> None:
+        if (uri := getattr(getattr(message, "params", None), "uri", None)) is not None:
+            heard.put_nowait(str(uri))
+
+    other, plan = "memgang://names/other", "memgang://names/plan"
+    async with opened() as space, contextlib.AsyncExitStack() as all_:
+        await space.put("one", name="plan")
+        door = door_of(space, engine_of("asyncio", cpu_bound=False), Options())
+        client = await all_.enter_async_context(Client(door, mode="legacy" if way == "old" else "auto", message_handler=hear))
+
+        async def listen(uri: str) -> Any:
+            if way == "old":
+                return await client.subscribe_resource(uri)
+            return await all_.enter_async_context(client.listen(resource_subscriptions=[uri]))
+
+        async def looked() -> bool:
+            return other in door._watch._versions
+
+        await listen(other)
+        await until(looked)
+        events = await listen(plan)
+        await space.put("two", name="plan")
+
+        async with asyncio.timeout(20):
+            assert (await heard.get() if way == "old" else (await anext(aiter(events))).uri) == plan
+
+
 def documented() -> list[tuple[str, dict[str, Any]]]:
     """Every server that a set-up in docs/mcp.md names, with its client."""
     text, found = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text("utf-8"), []

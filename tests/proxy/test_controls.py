@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from memgang import streaming
+from tests.gates import until
 from tests.proxy.conftest import Set
 from tests.proxy.test_sharing import ASK, raw
 
@@ -85,3 +88,35 @@ async def test_a_wrong_control_is_told(proxy: Set, field: Any) -> None:
 
     assert wrong.status_code == 400 and "cache" in wrong.json()["error"]["message"]
     assert not proxy.upstream.calls
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_each_who_joins_one_look_goes_by_a_max_age_of_its_own(
+    proxied: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """Three ask the server at once, together: the old answer is for who takes any and for who takes it, not for who wants a younger."""
+    async with proxied(settings={"host_tier": "off"}) as proxy:  # else nobody need ask the server
+        await raw(proxy, ASK)
+        log, recaller = proxy.space.store.log, proxy.space._recaller
+        now, claim, gate = log.server_ms, recaller._follower.claim, asyncio.Event()
+        monkeypatch.setattr(log, "server_ms", lambda: now() + 61_000)
+
+        async def held_up(*words: Any, **more: Any) -> Any:
+            await gate.wait()
+            return await claim(*words, **more)
+
+        monkeypatch.setattr(recaller._follower, "claim", held_up)
+        monkeypatch.setattr(streaming, "GRACE_S", 60)  # the claim takes no longer than elsewhere, it is only held up
+        asks = []
+        for number, controls in enumerate(("", "max-age=100", "max-age=60"), 1):
+            asks.append(asyncio.create_task(raw(proxy, ASK | {"stream": stream}, **{"cache-control": controls})))
+
+            async def here(number: int = number) -> bool:
+                return [flight.waiters for flight in recaller._flights.running.values()] == [number]
+
+            await until(here)
+        gate.set()
+        replies = [await ask for ask in asks]
+
+    assert [b"chatcmpl-2" in reply.content for reply in replies] == [False, False, True]
+    assert [reply.headers["x-memgang-cache"] for reply in replies] == ["hit", "joined", "miss"]

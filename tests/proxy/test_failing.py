@@ -121,6 +121,18 @@ async def test_an_upstream_that_is_not_there_is_an_error_and_no_traceback(proxie
     assert all(r.json()["error"]["code"] == "connection" for r in replies)
 
 
+@pytest.mark.parametrize(("says", "options"), [
+    (["400_upstream", "400_upstream"], {}), (["no_stream"], {"stream_options": {"continuous_usage_stats": True}})])
+async def test_a_wrong_request_does_not_turn_off_the_streams_of_others(proxy: Set, says: list[str], options: dict[str, Any]) -> None:
+    """It is refused in words that speak of streams, though the model has them: the next caller is shown its answer while it comes."""
+    proxy.upstream.next_.extend(says)
+    await raw(proxy, ASK | {"stream": True} | options)
+    text, _ = await streamed(proxy.client, **ASK | {"seed": 1})
+
+    assert text == TEXT
+    assert [call[2].get("stream", False) for call in proxy.upstream.calls] == [True, False, True]
+
+
 @pytest.mark.catalogue("C10")
 async def test_a_stream_in_single_bytes_is_the_same_stream(proxy: Set) -> None:
     """Events are cut where they end, however they travel."""

@@ -55,6 +55,8 @@ class Upstream:
         match how:
             case "401" | "403" | "400" | "404" | "500" | "503":
                 return await self.whole(send, int(how), {"error": {"message": f"no, says {number}", "type": "t", "code": f"c{how}"}})
+            case "400_upstream":
+                return await self.whole(send, 400, {"error": {"message": "the upstream provider refused this prompt", "code": "bad"}})
             case "429":
                 return await self.whole(send, 429, {"error": {"message": "slow down", "code": "rate"}}, {"retry-after": "0"})
             case "quota":

@@ -63,6 +63,25 @@ def test_places_are_found_with_their_line() -> None:
     assert (all_of_them, 0 < len(few) < 100) == (100, True)
 
 
+def test_a_letter_that_grows_in_lower_case_hides_nothing_and_moves_nothing() -> None:
+    """One dotted capital I in a text, and the rest of it is still found in upper and lower case, where it stands."""
+    text = "\u0130stanbul \u0130zmir: an ERROR"
+    found, total = matches(text, "error", 100)
+
+    assert (total, text[found[0].at:]) == (1, "ERROR")
+    assert matches(text, "\u0130STANBUL", 100)[1] == matches(text, "istanbul", 100)[1] == 1
+    assert all(len(chr(point).replace("\u0130", "i").lower()) == 1 for point in range(0x110000))
+
+
+@pytest.mark.parametrize("mark", ["\f", "\v", "\x1c", "\x85", "\u2028", "\u2029", "\r"])
+def test_a_place_is_in_the_line_it_is_said_to_be_in(mark: str) -> None:
+    """Whatever other marks the text holds between its lines: a search and a look at lines count the same."""
+    text = f"one{mark}still one\nthe needle\nlast"
+    [match], _ = matches(text, "needle", 100)
+
+    assert lines(text, match.line, match.line, 100).text == "the needle\n"
+
+
 @pytest.mark.parametrize(("path", "values"), [
     ("$.store.books[0].title", ["One"]), ("$.store.books[-1].title", ["Three"]), ("$.store.books[*].price", [8, 9, 10]),
     ("$.store.books[1:].title", ["Two", "Three"]), ("$..title", ["One", "Two", "Three"]), ("$.store['odd key']", [1]),

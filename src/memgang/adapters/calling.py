@@ -21,7 +21,7 @@ from memgang.adapters.exchange import classified
 from memgang.adapters.spending import spent
 from memgang.blocking import BlockingSpace
 from memgang.codec import TTL, parse_ttl
-from memgang.errors import MemGangError, ModelError, StreamRestarted, WorkFailed
+from memgang.errors import MemGangError, ModelError, StoreFull, StreamRestarted, TooLarge, WorkFailed
 from memgang.model import Call, current_work
 from memgang.space import Space
 
@@ -90,11 +90,15 @@ class Calls:
     # ── on the event loop of the space ────────────────────────────────────────────────────────
 
     async def _whole(self, asked: Asked, home: _Home | None, ask: Ask) -> bytes:
+        made: bytes | None = None
+
         async def compute() -> bytes:
+            nonlocal made
             with _told(asked):
                 answer = await (home.run(ask) if home is not None else ask())
             self._spend(answer)
-            return answer.line + b"\n"
+            made = answer.line
+            return made + b"\n"
 
         try:
             recalled = await self.bridge.space.recall(
@@ -103,11 +107,18 @@ class Calls:
             return unkept.line
         except (WorkFailed, ModelError) as error:
             raise _own(error) from error.__cause__
+        except (StoreFull, TooLarge):
+            if made is None:
+                raise
+            return made  # paid for, though there is no room for it
         kept: bytes = await recalled.value()
         return kept.rstrip(b"\n").rpartition(b"\n")[2]
 
     async def _lines(self, asked: Asked, home: _Home, ask: AskStream) -> AsyncGenerator[bytes, None]:
+        made = False
+
         async def produce() -> AsyncIterator[bytes]:
+            nonlocal made
             answer: Whole | None = None
             with _told(asked):
                 async with contextlib.aclosing(home.brought(ask)) as source:
@@ -120,6 +131,7 @@ class Calls:
                 raise ModelError(asked.call.model, "caller", "cut", "the stream ended without its end")
             self._spend(answer)
             yield answer.line + b"\n"
+            made = True
 
         stream = self.bridge.space.stream(
             asked.call, produce, ttl=self._ttl, kind="llm", sample="occurrence" if asked.samples else None)
@@ -136,6 +148,9 @@ class Calls:
             raise
         except (WorkFailed, ModelError) as error:
             raise _own(error) from error.__cause__
+        except (StoreFull, TooLarge):
+            if not made:  # else all of it was delivered and is paid for, though there is no room for it
+                raise
         finally:
             await stream.aclose()
 

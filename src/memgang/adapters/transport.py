@@ -21,7 +21,7 @@ from memgang.adapters.exchange import Asked, asked, classified, usage_of
 from memgang.answers import is_plain
 from memgang.answers.chat import only_usage
 from memgang.codec import TTL
-from memgang.errors import ModelError, StreamRestarted, WorkFailed, status_of
+from memgang.errors import ModelError, StoreFull, StreamRestarted, TooLarge, WorkFailed, status_of
 from memgang.llms.openai import retry_after_s
 from memgang.model import Usage, current_work
 from memgang.recall import Mode
@@ -57,29 +57,39 @@ class Exchanges:
 
     async def plain(self, asked: Asked, request: httpx2.Request, send: Send, pieces: Pieces) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body. Raises what the HTTP client raises."""
-        space = self.bridge.space
+        space, made = self.bridge.space, b""
 
         async def compute() -> bytes:
+            nonlocal made
             with _told(asked):
                 response = await send(request)
                 body = await _read(pieces(response))
             self._whole(asked, response, body)
-            return exchange.head(response.headers) + body
+            made = exchange.head(response.headers) + body
+            return made
 
         try:
             recalled = await space.recall(
                 asked.call, compute, ttl=self._ttl, kind="llm", sample="occurrence" if asked.samples else None, mode=_mode(request))
+            kept, how = await recalled.value(), str(recalled.how)
         except (WorkFailed, ModelError) as error:
             return _instead(error)
-        headers, body = exchange.apart(await recalled.value())
-        told = {"content-type": "application/json", "x-memgang-cache": recalled.how}
+        except (StoreFull, TooLarge):
+            if not made:
+                raise
+            kept, how = made, "bypass"  # paid for, though there is no room for it
+        headers, body = exchange.apart(kept)
+        told = {"content-type": "application/json", "x-memgang-cache": how}
         return 200, headers | told, exchange.in_one_piece(asked, body)
 
     async def streamed(
         self, asked: Asked, request: httpx2.Request, send: Send, pieces: Pieces
     ) -> tuple[int, dict[str, str], AsyncIterator[bytes]]:
         """Status, headers and the body piece by piece: from its first byte, then as it comes, whoever has asked for it."""
+        made = False
+
         async def produce() -> AsyncIterator[bytes]:
+            nonlocal made
             body, first = bytearray(), True
             with _told(asked):
                 response = await self._asking(asked, request, send, pieces)
@@ -93,10 +103,11 @@ class Exchanges:
                         yield exchange.head(response.headers) + piece if first else piece
                         first = False
             self._whole(asked, response, bytes(body), begun=True)
+            made = True
 
         stream = self.bridge.space.stream(
             asked.call, produce, ttl=self._ttl, kind="llm", sample="occurrence" if asked.samples else None, mode=_mode(request))
-        body = _delivered(stream, request, asked)
+        body = _delivered(stream, request, asked, lambda: made)
         try:
             headers = msgspec.json.decode(await anext(body), type=dict[str, str])
         except (WorkFailed, ModelError) as error:
@@ -193,34 +204,41 @@ def _instead(error: WorkFailed | ModelError) -> tuple[int, dict[str, str], bytes
     raise error
 
 
-async def _delivered(stream: Stream, request: httpx2.Request, asked: Asked) -> AsyncIterator[bytes]:
-    """The headers, as JSON, then the pieces of a body of events; the stream is left when they are, or when nobody wants more."""
+async def _delivered(stream: Stream, request: httpx2.Request, asked: Asked, made: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """The headers, as JSON, then the pieces of a body of events; the stream is left when they are, or when nobody wants more.
+
+    ``made``: whether the answer was made whole here.
+    """
     start, begun, frames = b"", False, Frames()
     plain: bool | None = None  # decided once: where a network cuts an event is chance, and any later block may begin with a brace
     try:
-        async for piece in stream:
-            block = piece.encode() if isinstance(piece, str) else piece
-            if not begun:
-                start += block
-                line, ended, block = start.partition(b"\n")
-                if not ended:
-                    continue
-                begun, start = True, b""
-                yield line
-            if plain is None:
-                block, start = start + block, b""
-                if not block.strip():
-                    start = block  # blank so far
-                    continue
-                plain = is_plain(block)
-            if plain:
-                start += block  # in one piece: made into events when all of it is there
-            elif not asked.hides_usage:
-                yield block
-            else:
-                for event in frames.take(block):
-                    if not only_usage(event):
-                        yield event
+        try:
+            async for piece in stream:
+                block = piece.encode() if isinstance(piece, str) else piece
+                if not begun:
+                    start += block
+                    line, ended, block = start.partition(b"\n")
+                    if not ended:
+                        continue
+                    begun, start = True, b""
+                    yield line
+                if plain is None:
+                    block, start = start + block, b""
+                    if not block.strip():
+                        start = block  # blank so far
+                        continue
+                    plain = is_plain(block)
+                if plain:
+                    start += block  # in one piece: made into events when all of it is there
+                elif not asked.hides_usage:
+                    yield block
+                else:
+                    for event in frames.take(block):
+                        if not only_usage(event):
+                            yield event
+        except (StoreFull, TooLarge):
+            if not made():  # else all of it has come and is paid for, though there is no room for it
+                raise
         for event in exchange.as_events(asked, start) if start else [frames.rest]:
             if event and not (asked.hides_usage and only_usage(event)):
                 yield event

@@ -19,8 +19,8 @@ Without a server there is still one flight in each process, and its answers are 
 from __future__ import annotations
 
 from memgang.recall.failures import BACKOFF_MS, classified, pause_ms, redacted
-from memgang.recall.order import Check, Formed, How, Mode, Recalled, Terms, waited_for
+from memgang.recall.order import Check, Formed, How, Mode, OfTheAsker, Recalled, Terms, waited_for
 from memgang.recall.recaller import Recaller, Sample
 
-__all__ = ["BACKOFF_MS", "Check", "Formed", "How", "Mode", "Recalled", "Recaller", "Sample", "Terms", "classified",
-           "pause_ms", "redacted", "waited_for"]
+__all__ = ["BACKOFF_MS", "Check", "Formed", "How", "Mode", "OfTheAsker", "Recalled", "Recaller", "Sample", "Terms",
+           "classified", "pause_ms", "redacted", "waited_for"]

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from memgang.errors import StoreUnavailable, WorkFailed
 from memgang.recall.failures import OF_THE_CALLER
-from memgang.recall.order import Check, Order, Recalled
+from memgang.recall.order import Check, OfTheAsker, Order, Recalled
 
 CANCEL_S = 5.0  # how long cancelled work may take to end before its claim is given up over its head
 CLOSE_S = 2.0  # the same when the space is closed
@@ -111,6 +111,8 @@ class Flights:
 
     @staticmethod
     async def _still(flight: Flight, check: Check, validator: bytes) -> bool:
+        if isinstance(check, OfTheAsker):
+            return await check(validator)
         if flight.checked is None:  # looks once, later than everybody has joined
             flight.checked = asyncio.ensure_future(check(validator))
         return await asyncio.shield(flight.checked)

@@ -19,6 +19,20 @@ Check = Callable[[bytes], Awaitable[bool]]
 
 MODES = ("share", "refresh", "private")
 
+
+@dataclass(frozen=True, slots=True)
+class OfTheAsker:
+    """A check that asks what its caller wants, such as a younger answer, and not only whether the world is as it was.
+
+    Others look at the same world, so one look is shared by all who have joined a flight; this one is nobody else's.
+    """
+
+    check: Check
+
+    async def __call__(self, validator: bytes) -> bool:
+        return await self.check(validator)
+
+
 # While an answer is checked: whether it was computed while its asker waited. No two clocks need agree to say so.
 waited_for: contextvars.ContextVar[bool] = contextvars.ContextVar("memgang_waited_for", default=False)
 

@@ -35,8 +35,9 @@ class MemGangCache(BaseCache[ValueT]):
     """A `BaseCache` that all processes share, and whose misses are claimed. Safe from many threads, tasks and processes.
 
     Of those who ask for a key at once the first gets nothing and leads. The others wait for its `set`, at most
-    ``wait_s`` seconds, then they compute it too. If the leader's run ends without it they go on at once (where it was a
-    run that blocks, or a task called by a node: after ``wait_s``), if its process dies after the space's lease.
+    ``wait_s`` seconds, then they compute it too. If the task that awaits the leader's run ends without it they go on at once
+    (where that task catches the error and goes on, in a run that blocks, or in a task called by a node: after ``wait_s``), if
+    its process dies after the space's lease.
 
     An entry is used as long as LangGraph's ``ttl`` says and kept no longer than ours. An entry that cannot be kept, for
     want of room or server, is lost without an error.

@@ -37,6 +37,7 @@ NAMES = "memgang://names/"
 LISTED_MAX = 200
 RESOURCE_BYTES_MAX = 1024 * 1024  # a resource is given whole or not at all
 LOOK_S = 0.5
+UNKNOWN = -1  # the server was away when somebody subscribed: told when it is back, as what may have moved
 WATCHED_MAX = 1_000  # names at a time, of all clients together
 
 
@@ -103,6 +104,7 @@ class OpenDoor(Door):
         connection = session._connection  # it ends with the client; the session is one of this request alone
         key = (id(connection), uri)
         if key in self._subscribed:
+            await self._watch.known([uri])
             return EmptyResult()
         watching = self._watch.begin([uri])
         tasks: set[asyncio.Task[None]] = set()
@@ -122,6 +124,7 @@ class OpenDoor(Door):
 
         self._subscribed[key] = end
         connection.exit_stack.callback(end)
+        await self._watch.known([uri])
         return EmptyResult()
 
     async def _unsubscribe(self, asked: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams) -> EmptyResult:
@@ -164,16 +167,36 @@ class Watch:
 
         return end
 
+    async def known(self, uris: Iterable[str]) -> None:
+        """Where these point before anybody is told that they are looked at: what moves from then on is not taken for how it was.
+
+          client: subscribe -> told so
+          writer: moves the name
+          first look, half a second later      <- would see nothing but the name where it is now
+        """
+        for uri in uris:
+            if uri in self._wanted and uri not in self._versions:
+                try:
+                    version = await self._version(uri)
+                except ConfigError:
+                    continue
+                except MemGangError:
+                    version = UNKNOWN
+                self._versions.setdefault(uri, version)
+
+    async def _version(self, uri: str) -> int:
+        now = await self._space.version(_name_of(uri))
+        return now.version if now is not None else 0
+
     async def _look(self) -> None:
         while True:
             for uri in list(self._wanted):
                 try:
-                    now = await self._space.version(_name_of(uri))
+                    version = await self._version(uri)
                 except ConfigError:  # no such name can be
                     continue
                 except MemGangError:  # the server is away: what has changed meanwhile is seen when it is back
                     break
-                version = now.version if now is not None else 0
                 if self._versions.setdefault(uri, version) != version:
                     self._versions[uri] = version
                     await self._bus.publish(ResourceUpdated(uri=uri))
@@ -192,7 +215,9 @@ class _Listening(ListenHandler):
     async def __call__(
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        async with _while(self._watch.begin(str(uri) for uri in params.notifications.resource_subscriptions or ())):
+        uris = [str(uri) for uri in params.notifications.resource_subscriptions or ()]
+        async with _while(self._watch.begin(uris)):
+            await self._watch.known(uris)
             return await super().__call__(ctx, params)
 
 

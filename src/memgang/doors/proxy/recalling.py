@@ -23,7 +23,7 @@ from memgang.doors.proxy.replies import STREAM, Reply, error_event
 from memgang.doors.proxy.upstream import Upstreams, refusal
 from memgang.errors import MemGangError, ModelError, StoreFull, TooLarge
 from memgang.model import Ref, Usage, current_work
-from memgang.recall import Formed, Recalled
+from memgang.recall import Formed, OfTheAsker, Recalled
 from memgang.space import Space
 from memgang.sse import Frames
 from memgang.streaming import RESTARTED, Stream
@@ -96,7 +96,7 @@ class _Exchange:
         return space.stream(
             self._asked.call, self._produce, ttl="default" if says.ttl_s is None else says.ttl_s, kind="answer",
             restart="error" if self._asked.streaming else "marker", mode="refresh" if says.anew else "share", formed=self._formed,
-            check=self._still_young if says.max_age_s is not None and not says.anew else None,
+            check=OfTheAsker(self._still_young) if says.max_age_s is not None and not says.anew else None,
             validate=lambda: STAMP + str(space.store.log.server_ms()).encode())
 
     def _young(self, stamp: bytes) -> bool:
@@ -132,6 +132,7 @@ class _Exchange:
         asked, upstreams = self._asked, self._recaller.upstreams
         which = (asked.upstream.url, asked.model)
         streamed = asked.route != "embeddings" and which not in upstreams.plain_only
+        doubted = False
         while True:
             self._made, self._sent = answer, sent = asked.answer(), list[bytes]()
             headers = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -144,12 +145,14 @@ class _Exchange:
                 if response.status != 200:
                     said = await refusal(asked.upstream, response)
                     if streamed and said.status in (400, 422) and b"stream" in said.body.lower():
-                        upstreams.plain_only.add(which)  # refused before any work: asked once more without
-                        streamed = False
+                        streamed, doubted = False, True  # refused before any work: asked once more without
                         continue
                     tab.nothing()
                     self._recaller.refusals.heard(self._formed.key, said)
                     raise said.error(asked.model)
+                # Only now: it was the stream, and nothing else that was wrong with the request, and no option of the caller's own.
+                if doubted and not asked.body.get("stream_options"):
+                    upstreams.plain_only.add(which)
                 try:
                     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                     blocks = response.content.iter_any()
