@@ -98,7 +98,8 @@ def test_pictures_and_films_are_taken_by_the_browser_that_is_there(ran: Memgang,
 
 @pytest.mark.parametrize(("arguments", "told"), [
     ((), "nothing to write"), (("--html", "no/such/run.html"), "no folder"), (("--svg", "."), "is a folder"),
-    (("--png", "x.png"), "MEMGANG_BROWSER"), (("nowhere.jsonl", "--html", "x.html"), "nowhere.jsonl"), (("out.md", "--html", "x.html"), "is no tape"),
+    (("--png", "x.png"), "MEMGANG_BROWSER"), (("nowhere.jsonl", "--html", "x.html"), "nowhere.jsonl"),
+    (("out.md", "--html", "x.html"), "is no tape"),
     (("20200101-000000-none", "--html", "x.html"), "no such run")])
 def test_what_cannot_be_exported_is_told_in_one_line(ran: Memgang, arguments: tuple[str, ...], told: str) -> None:
     """Without a traceback, and without a file that is half there."""
