@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import threading
 
 import pytest
@@ -46,3 +49,29 @@ def test_threads_share_one_computation(space_name: str) -> None:
         for thread in threads:
             thread.join(30)
     assert got == [42] * 10 and runs == [21]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_that_uses_its_parents_space_is_told_and_does_not_wait_for_ever(space_name: str) -> None:
+    """The thread that would do the work is not in the child, as with a pool of processes and a space that is global."""
+    with memgang.connect(space=space_name) as space:
+        ref = space.put("of the parent")
+        inbox, out = os.pipe()
+        if (pid := os.fork()) == 0:
+            signal.alarm(20)  # else a child that waits would outlive the test
+            told = []
+            for use in (lambda: space.get(ref), lambda: space.put("of the child"), space.close):
+                try:
+                    told.append(str(use()))
+                except Exception as error:
+                    told.append(type(error).__name__)
+            with memgang.connect(space=space_name) as own:
+                told.append(own.get(ref))
+            os.write(out, json.dumps(told).encode() + b"\n")
+            os._exit(0)
+        os.close(out)
+        with os.fdopen(inbox) as reader:
+            line = reader.readline()
+        os.waitpid(pid, 0)
+        assert line and json.loads(line) == ["ConfigError", "ConfigError", "None", "of the parent"]
+        assert space.get(ref) == "of the parent"
