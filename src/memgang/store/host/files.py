@@ -245,7 +245,7 @@ class Files:
 
         Nothing where another process of the host is at it, or there is nothing to look after.
         """
-        root = next((shelf.root for shelf in (self.ours, self.spilled) if shelf.root.is_dir()), None)
+        root = next((shelf.root for shelf in self.shelves if shelf.root.is_dir()), None)  # with `network`, only that of copies is
         with contextlib.suppress(OSError):
             if root is None:
                 return []
