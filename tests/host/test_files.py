@@ -317,6 +317,14 @@ def test_what_is_mapped_is_taken_away_and_counted_until_nobody_has_it(files: Fil
     assert files.ours.used() == 0
 
 
+def test_who_leaves_last_takes_along_what_another_has_just_put(files: Files) -> None:
+    """However long ago it has counted what lies there itself: a second later it would have known."""
+    assert files.ours.used() == 0
+    ref, _ = put(Files(files.ours.root, files.spilled.root, None, 1 << 20), value(70_000))
+    files.leave()
+    assert [item.ident for item in files.spilled.items()] == [ref.id] and not files.ours.root.exists()
+
+
 def test_a_copy_that_was_mapped_when_it_went_is_buried_where_there_are_only_copies(files: Files) -> None:
     """As beside a server that has all bodies: without it they would fill the memory, and no copy would find room any more."""
     what = value(70_000)
