@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import redis
 
 import memgang
 from memgang.errors import MemGangError, ModelError, StoreFull, StoreUnavailable, UnknownReference, WorkFailed
-from memgang.model import Call, Context
+from memgang.model import Call, Context, Ref
 from memgang.recall import Terms
 from memgang.recall.flights import Flight
 from memgang.recall.order import Order
@@ -630,6 +630,41 @@ async def test_a_forked_child_opens_for_itself_and_leaves_its_parent_unharmed(sp
     log = await raws(space)
     assert "taken" not in log and "fenced" not in log
     await assert_invariants(space)
+
+
+def _child_of(space: Space, ref: Ref, out: int) -> None:
+    """What a forked child does that does not know better: it uses the space of its parent, and says what came of it."""
+
+    async def each(work: Callable[[], Awaitable[Any]]) -> str:
+        try:
+            async with asyncio.timeout(5):
+                return repr(await work())
+        except Exception as error:
+            return type(error).__name__
+
+    async def main() -> list[str]:
+        return [await each(work) for work in (
+            lambda: space.put("of the child"), lambda: space.put_many(["of", "the child"]), lambda: space.get(ref),
+            lambda: space.describe(ref), lambda: space.recall(call("child"), ready("of the child")), space.stats)]
+
+    try:
+        os.write(out, json.dumps(asyncio.run(main())).encode() + b"\n")
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+async def test_a_forked_child_that_uses_its_parents_space_is_told_and_sends_nothing(space: Space) -> None:
+    """A14: what it sent would be answered to the parent, as the reply to whatever that one asks next, and it would wait for ever."""
+    ref = await space.put("of the parent")
+    inbox, out = os.pipe()
+    if (pid := os.fork()) == 0:
+        _child_of(space, ref, out)
+    os.close(out)
+    with os.fdopen(inbox) as reader:
+        assert json.loads(await asyncio.to_thread(reader.readline)) == ["ConfigError"] * 6
+    await asyncio.to_thread(os.waitpid, pid, 0)
+    assert await space.get(ref) == "of the parent" and (await space.describe(ref)).ref == ref
 
 
 # ── keeping house ─────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ import asyncio
 import functools
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ from memgang.errors import ConfigError
 from memgang.lineage import Forgotten
 from memgang.model import Call, Event, MemoryObject, NameVersion, Original, Ref
 from memgang.space import TTL, Found, Space, open
+from memgang.store.wire import FORKED
 
 if TYPE_CHECKING:
     from memgang.reads import Manners, Reads
@@ -28,6 +30,7 @@ T = TypeVar("T")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_of_parent = weakref.WeakSet[asyncio.AbstractEventLoop]()  # whose threads this process does not have: work given to them never ends
 
 
 def _shared_loop() -> asyncio.AbstractEventLoop:
@@ -41,6 +44,8 @@ def _shared_loop() -> asyncio.AbstractEventLoop:
 
 def _forked() -> None:
     global _loop, _lock
+    if _loop is not None:
+        _of_parent.add(_loop)
     _loop, _lock = None, threading.Lock()  # the thread that ran it is not in the child
 
 
@@ -51,8 +56,17 @@ class _OwnLoop(ConfigError, asyncio.InvalidStateError):
     """Of both kinds: callers of LangGraph's stores expect the second where they should have awaited."""
 
 
+def refuse_of_parent(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
+    """ConfigError: the loop is one of `connect`, in the process that this one was forked from."""
+    if loop in _of_parent:
+        work.close()
+        raise ConfigError(FORKED)
+
+
 def waited(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, inside: str) -> T:
-    """The outcome of work on another thread's loop. ConfigError, with the text of ``inside``: it is the caller's own."""
+    """The outcome of work on another thread's loop. ConfigError: it is the caller's own (the text of ``inside``), or that thread
+    is not in this process."""
+    refuse_of_parent(work, loop)
     try:
         own = asyncio.get_running_loop() is loop
     except RuntimeError:
@@ -226,7 +240,10 @@ class BlockingSpace:
         return self._reads[key]
 
     def close(self) -> None:
-        """Write what waits and leave. The memory stays."""
+        """Write what waits and leave. The memory stays. In a forked child there is nothing to leave: the space is its parent's."""
+        if self._loop in _of_parent:
+            return
+
         async def left() -> None:
             for reads in self._reads.values():
                 await reads.aclose()

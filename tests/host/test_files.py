@@ -317,6 +317,31 @@ def test_what_is_mapped_is_taken_away_and_counted_until_nobody_has_it(files: Fil
     assert files.ours.used() == 0
 
 
+def test_who_leaves_last_takes_along_what_another_has_just_put(files: Files) -> None:
+    """However long ago it has counted what lies there itself: a second later it would have known."""
+    assert files.ours.used() == 0
+    ref, _ = put(Files(files.ours.root, files.spilled.root, None, 1 << 20), value(70_000))
+    files.leave()
+    assert [item.ident for item in files.spilled.items()] == [ref.id] and not files.ours.root.exists()
+
+
+def test_a_copy_that_was_mapped_when_it_went_is_buried_where_there_are_only_copies(files: Files) -> None:
+    """As beside a server that has all bodies: without it they would fill the memory, and no copy would find room any more."""
+    what = value(70_000)
+    draft = files.keep(None, what.size)
+    assert draft is not None and files.copies is not None
+    draft.fill(what)
+    draft.seal(lasting=False)
+    laid = files.copies.publish(draft, ref_of(*what))
+    laid.done()
+    draft.close()
+    view = files.mapped(laid.ref.id, laid.stamp)
+    files.drop_copies([laid.ref.id])
+    assert view is not None and files.copies.used() >= 70_000
+    del view
+    assert files.tidy() == [] and files.copies.used() == 0
+
+
 @pytest.mark.catalogue("A16")
 def test_bytes_are_counted_to_the_last_mapping(tmpfs: Path) -> None:
     """Mapped, evicted while it is mapped, let go, again and again: what is counted is what the file system has lost."""

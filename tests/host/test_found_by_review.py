@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +50,20 @@ async def test_a_late_older_answer_is_not_read_while_it_waits_to_be_refused(tier
     tier.take_out(overtaken={"call": 5})
     tier.keep_answer("call", answer(1), 0, time.monotonic())
     assert tier.answer("call", 0) is None
+
+
+async def test_what_waits_to_be_written_goes_with_the_rest_when_another_process_empties_the_tier(tier: Tier) -> None:
+    """With the marks, by which it would be known that it was forgotten meanwhile; also what was asked for before and comes later."""
+    asked = time.monotonic()
+    tier.keep_body("a", "text/plain", b"x", b"", 0, 0, asked)
+    tier.keep_answer("call", Answered(Ref("mg:" + "a" * 32), 5, 0, b"", NO_USAGE), 0, asked)
+    assert tier.body("a", 0) is not None and tier.answer("call", 0) is not None
+    emptying = "import sys, pathlib; from memgang.store.host import Tier; assert Tier(pathlib.Path(sys.argv[1]), 16 << 20).clear({})"
+    subprocess.run([sys.executable, "-c", emptying, str(tier.folder)], check=True, timeout=60)  # our loop has no turn
+    tier.keep_body("b", "text/plain", b"x", b"", 0, 0, asked)
+    assert tier.body("a", 0) is None and tier.answer("call", 0) is None and tier.bodies(["a", "b"], 0) == [None, None]
+    tier.keep_body("a", "text/plain", b"x", b"", 0, 0, time.monotonic())
+    assert tier.body("a", 0) is not None
 
 
 async def test_a_log_that_came_back_shorter_and_has_grown_again_empties_the_tier(opened: Callable[..., Any]) -> None:

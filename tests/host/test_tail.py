@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from memgang.codec import TEXT, ref_of
 from memgang.model import NO_USAGE, Answered, Ref
 from memgang.space import Space
 from tests.gates import until
@@ -241,6 +242,49 @@ async def test_two_who_look_at_the_same_time_do_not_empty_the_tier(opened: Opene
         monkeypatch.setattr(client, "pipeline", pipeline)
         space.store._tail.look(client)
         assert reached == [before + 1] and tier.holds(A) and tier.holds(B)
+        for one in (client, other):
+            one.close()
+
+
+async def test_who_reads_one_shard_takes_no_other_shard_back_to_where_it_was(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another has read on there meanwhile, and left the line that stands at its place: both go on belonging together."""
+    async with opened(shards=2) as space:
+        texts = {space.store.keys.shard_of(ref_of(TEXT, text.encode()).id): text for text in map(str, range(64))}
+        for text in texts.values():
+            await space.put(text)  # from here on both logs are followed
+        monkeypatch.setattr(space.store._tail, "_ours", lambda: False)  # the thread rests while it is good
+        tier, client, other = space.store.tier, space.store.sync_client(), space.store.sync_client()
+        tier.flags.live = time.monotonic() + 60.0
+        space.store._tail.look(client)
+        kept(space)
+        await written()
+        made, keys, asked = client.pipeline, space.store.keys, list[int]()
+
+        def line(shard: int) -> None:
+            seq = other.hincrby(keys.at(shard, "u"), "seq", 1)
+            other.xadd(keys.at(shard, "a"), {"e": "put", "at": "1", "id": B, "x": "op new"}, id=f"{seq}-0")
+
+        def pipeline(**words: Any) -> Any:
+            asking = made(**words)
+            execute = asking.execute
+
+            def overtaken() -> Any:
+                reply = execute()
+                if not asked:
+                    asked.append(1)
+                    line(1)
+                    space.store._tail.look(other)
+                return reply
+
+            asking.execute = overtaken
+            return asking
+
+        line(0)
+        monkeypatch.setattr(client, "pipeline", pipeline)
+        space.store._tail.look(client)
+        assert asked and tier.holds(A)
+        space.store._tail.look(client)
+        assert tier.holds(A) and tier.holds(B)
         for one in (client, other):
             one.close()
 

@@ -611,6 +611,32 @@ def test_too_little_room_means_no_tier(tmp_path: Path, monkeypatch: pytest.Monke
     assert enter("store", "space", base=tmp_path, bytes_max=0) is None
 
 
+JOINING = """
+import pathlib, shutil, sys
+from memgang.store.host import home
+
+shutil.disk_usage = lambda _: shutil._ntuple_diskusage(1 << 30, 1 << 30, 1 << 20)
+home_there = home.enter("server", sys.argv[2], base=pathlib.Path(sys.argv[1]), bytes_max=0)
+print(home_there is not None and home_there.tier.holds("a" * 32))
+"""
+
+
+async def test_who_comes_when_there_is_no_room_for_a_tier_shares_the_one_there_is(tmp_path: Path) -> None:
+    """It takes none: what fills the file system may be that tier, and large bodies. A new one is not made."""
+    first = enter("server", "s", base=tmp_path, bytes_max=16 << 20)
+    assert first is not None
+    first.tier.keep_body("a" * 32, "text/plain", b"x", b"", 0, 0, time.monotonic())
+    await written()
+    try:
+        for space, there in (("s", "True"), ("other", "False")):
+            done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", JOINING, str(tmp_path), space],
+                                           capture_output=True, text=True, timeout=60)
+            assert done.stdout.strip() == there, done.stderr
+        assert not [path.name for path in first.folder.parent.iterdir() if "other" in path.name]
+    finally:
+        first.leave()
+
+
 @pytest.mark.catalogue("A14")
 def test_a_forked_child_has_no_part_in_the_tier_of_its_parent(tmp_path: Path) -> None:
     """It asks the server instead, and the parent's readers and writers are not disturbed."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from memgang.blocking import BlockingSpace, waited
+from memgang.blocking import BlockingSpace, refuse_of_parent, waited
 from memgang.errors import ConfigError
 from memgang.space import Space
 
@@ -71,6 +71,7 @@ async def at(home: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T
     """The outcome of work that belongs to another event loop than a space's: a client there, with its connections."""
     if asyncio.get_running_loop() is home:
         return await work
+    refuse_of_parent(work, home)
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home))
 
 

@@ -239,36 +239,37 @@ class Objects:
 
     def at_hand(self, ref: Ref) -> Kept | None:
         """The object, if this host has it: no system call, and no turn of the event loop."""
-        if self.tier is None or (kept := self.tier.body(ref.id, self._server_ms())) is None:
+        tier = self.tier  # by one look: a caller's own thread reads here, and the space may be closed meanwhile
+        if tier is None or (kept := tier.body(ref.id, self._server_ms())) is None:
             return None
-        return self._whole(ref, kept)
+        return self._whole(tier, ref, kept)
 
     def many_at_hand(self, refs: Sequence[Ref]) -> list[Kept | None]:
         """`at_hand` of many, by one look."""
-        if self.tier is None:
+        if (tier := self.tier) is None:
             return [None] * len(refs)
-        found = self.tier.bodies([ref[len(REF_PREFIX):] for ref in refs], self._server_ms())
-        return [None if kept is None else self._whole(ref, kept) for ref, kept in zip(refs, found, strict=True)]
+        found = tier.bodies([ref[len(REF_PREFIX):] for ref in refs], self._server_ms())
+        return [None if kept is None else self._whole(tier, ref, kept) for ref, kept in zip(refs, found, strict=True)]
 
     def answer_at_hand(self, call: str) -> tuple[Answered, Kept] | None:
         """The answer to the call with this key and its object, if this host has both: as `at_hand`, by one look."""
-        if self.tier is None or (found := self.tier.recalled(call, self._server_ms())) is None:
+        tier = self.tier  # as in `at_hand`
+        if tier is None or (found := tier.recalled(call, self._server_ms())) is None:
             return None
         answer, kept = found
-        return (answer, whole) if (whole := self._whole(answer.ref, kept)) is not None else None
+        return (answer, whole) if (whole := self._whole(tier, answer.ref, kept)) is not None else None
 
-    def _whole(self, ref: Ref, kept: Kept) -> Kept | None:
+    def _whole(self, tier: Tier, ref: Ref, kept: Kept) -> Kept | None:
         """What the tier has, if its bytes are right; of a large body, from its file."""
-        assert self.tier is not None, "it has come from there"
         known = ref in self._verified
         if kept.filed:
             if (mapped := self.large.at_hand(ref, kept)) is None:
-                self.tier.take_out([ref.id])  # moved to the disk, or gone
+                tier.take_out([ref.id])  # moved to the disk, or gone
                 return None
             kept, known = mapped, True  # by the stamp of its file
         if self._settings.verify == "always" or not known:
             if not is_of(ref, kept.media_type, kept.body):
-                self.tier.take_out([ref.id])  # the server has it whole, or it is looked for anew
+                tier.take_out([ref.id])  # the server has it whole, or it is looked for anew
                 return None
             self._is_verified(ref)
         return kept

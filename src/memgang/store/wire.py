@@ -25,9 +25,10 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from memgang.errors import ServerUnfit, StoreUnavailable
+from memgang.errors import ConfigError, ServerUnfit, StoreUnavailable
 from memgang.store.breaker import Breaker
 from memgang.store.pipe import Pipe, Told
+from memgang.store.process import incarnation
 
 Argument = str | bytes | int | float
 Command = tuple[Argument, ...]
@@ -44,6 +45,8 @@ BATCH = 8
 PATIENCE_S = 10.0
 HUNG_S = 1.0  # a small call is waited for at least this long, however short the patience
 PROBE_S = 0.5  # between two probes of a server that is away
+FORKED = ("this space was opened by the process that this one was forked from, and its connections are that one's: "
+          "open a space after the fork")
 IDLE_S = 5.0  # a connection that only a burst has needed is given back after this
 
 
@@ -76,6 +79,7 @@ class Wire:
         self._tasks: set[asyncio.Task[None]] = set()  # those that connect, or wait for the server to come back
         self._woken = False
         self._closed = False
+        self._process = incarnation()
         self._probing: asyncio.Task[None] | None = None
         self._glued: set[asyncio.Future[Any]] = set()
         self._busy_since = 0.0
@@ -123,6 +127,11 @@ class Wire:
             future.set_exception(StoreUnavailable("this space is closed" if self._closed else str(self.breaker)))
             future.exception()  # seen: nobody may be left to look
             return
+        if self._process is not incarnation():
+            # The socket is the parent's too: it would be given our reply for its own, and we would wait for ever.
+            future.set_exception(ConfigError(FORKED))
+            future.exception()
+            return
         queue.append((command, future))
         if not self._woken:
             # Not at once: whatever else is ready to run in this turn of the loop may have calls too.
@@ -131,10 +140,13 @@ class Wire:
 
     def hurry(self) -> None:
         """Send what waits as far as it may be sent now: for who has waited for this turn of the loop to end already."""
-        self._wake()
+        if self._process is incarnation():
+            self._wake()
 
     async def aclose(self) -> None:
-        """Wait for what is under way, then give the connections back."""
+        """Wait for what is under way, then give the connections back; a forked child has none to give."""
+        if self._process is not incarnation():
+            return
         while self._under_way or self._first or self._small or self._wide:
             if self._under_way:
                 self._quiet = self._quiet or asyncio.get_running_loop().create_future()

@@ -193,8 +193,9 @@ class Files:
 
     def spill(self, down_to: int = 0) -> None:
         """Move the oldest of what only memory has to the disk, until so many bytes are left. What finds no room there stays."""
-        left = self.ours.used()
-        for item in sorted(self.ours.items(), key=lambda item: item.made):
+        items = sorted(self.ours.items(), key=lambda item: item.made)
+        left = max(self.ours.used(), sum(item.size for item in items))  # what others have put in the last second is not counted yet
+        for item in items:
             if left <= down_to:
                 break
             with contextlib.suppress(OSError, StoreUnavailable, Busy):
@@ -245,7 +246,7 @@ class Files:
 
         Nothing where another process of the host is at it, or there is nothing to look after.
         """
-        root = next((shelf.root for shelf in (self.ours, self.spilled) if shelf.root.is_dir()), None)
+        root = next((shelf.root for shelf in self.shelves if shelf.root.is_dir()), None)  # with `network`, only that of copies is
         with contextlib.suppress(OSError):
             if root is None:
                 return []

@@ -101,7 +101,7 @@ def enter(server: str, space: str, *, base: Path | None, bytes_max: int) -> Home
         private_directory(mine)
         room = shutil.disk_usage(mine)
         size = min(bytes_max or MOST_BYTES, int(room.free * SHARE))
-        if size < LEAST_BYTES:
+        if size < LEAST_BYTES and not folder.is_dir():  # a tier that is there has its room already
             return None
         with contextlib.suppress(StoreUnavailable, OSError):
             _tidy(mine)
@@ -112,6 +112,8 @@ def enter(server: str, space: str, *, base: Path | None, bytes_max: int) -> Home
                 first = try_lock(lock)
                 if first:
                     shutil.rmtree(folder, ignore_errors=True)
+                    if size < LEAST_BYTES:  # nobody was in it
+                        raise StoreUnavailable(f"{mine} has no room for a tier")
                 if not try_lock(lock, shared=True):
                     raise StoreUnavailable(f"{folder} is held by somebody who is not in it")
                 private_directory(folder)

@@ -136,8 +136,10 @@ class Tail:
                     new[log] = standing
                 more = more or len(page) == PAGE
             if new:
+                # Of the logs in which there was anything new: in the others somebody may have read on meanwhile, and a place of
+                # before would not belong to the line that stands there now.
                 self._tier.take_out(gone.bodies, gone.answers, overtaken=gone.overtaken, replaced=gone.replaced,
-                                    cursors={log: seq for log, seq in cursors.items() if seq is not None}, lasts=new)
+                                    cursors={log: seq for log, seq in cursors.items() if log in new and seq is not None}, lasts=new)
                 self._dropped(gone.bodies)
             if not more:
                 if not self._tier.flags.poisoned:

@@ -167,8 +167,12 @@ class Tier:
         return found
 
     def _still(self, reading: lmdb.Transaction, key: bytes, since: float, value: Any) -> Any:
-        """What waits to be written, unless something was taken out here after it was asked for."""
-        return value if self._may_keep(reading, key, since, value) else None
+        """What waits to be written, unless it, or all there was, was taken out here after it was asked for."""
+        try:
+            # All: the marks went too, by which anything forgotten meanwhile would be known.
+            return value if since > self.flags.cleared and self._may_keep(reading, key, since, value) else None
+        except ValueError:  # closed by another thread
+            return None
 
     def _may_keep(self, txn: lmdb.Transaction, key: bytes, since: float, value: bytearray | Remembered) -> bool:
         if (mark := self.entries.mark(txn, key)) is None:
