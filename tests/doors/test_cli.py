@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,32 @@ def test_following_the_log_ends_at_an_interrupt_without_a_traceback(memgang: Mem
     _, err = child.communicate(timeout=60)
 
     assert child.returncode == 130 and "Traceback" not in err
+
+
+def test_following_the_log_tells_each_line_once_and_none_less_than_a_later_look(memgang: Memgang, tmp_path: Path) -> None:
+    """Of what was there the last lines that were asked for; then all that a run writes, in several processes and out of order."""
+    (tmp_path / "bridge.md").write_text(STORY)
+    memgang("put", "--text", "before")
+    child = memgang.start("log", "--follow", "--json", "--limit", "1")
+    ending = threading.Timer(60, child.kill)  # what is missing would be waited for
+    ending.start()
+    try:
+        assert child.stdout is not None
+        told = [json.loads(child.stdout.readline())]
+        ran = memgang("run", "bridge.md", "--out", "one")
+        assert ran.status == 0, ran.err
+        looked = [json.loads(line)["id"] for line in memgang("log", "--run", "last", "--json", "--limit", "100000").out.splitlines()]
+        while line := child.stdout.readline():
+            told.append(json.loads(line))
+            if set(looked) <= {event["id"] for event in told}:
+                break
+    finally:
+        ending.cancel()
+        child.kill()
+        child.communicate()
+
+    ids = [event["id"] for event in told]
+    assert len(looked) > 10 and set(looked) <= set(ids) and len(ids) == len(set(ids))
 
 
 def test_a_source_is_invalidated_and_the_reach_is_shown_first(memgang: Memgang, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from memgang.export import export
 from memgang.model import Event
 from memgang.sealing import Finding, Report, Sealed
 from memgang.space import Space
+from memgang.store.log import Reading
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -54,20 +56,19 @@ def _print(run: str | None, agent: str | None, what: str | None, follow: bool, l
     async def work(opened: Space) -> None:
         wanted = await run_named(opened, run)
         last: deque[Event] = deque(maxlen=limit)
-        position = ""
-        async for event in opened.events(run=wanted):
-            position = event.id
-            if fits(event):
-                last.append(event)
-        for event in last:
-            tell(event)
-        if follow:
-            seen, known = False, {event.id for event in last}
-            async for event in opened.events(run=wanted, follow=True):
-                # Everything is read once more, and told from where the first reading ended.
-                if fits(event) and event.id not in known and (seen or not position):
-                    tell(event)
-                seen = seen or event.id == position
+        there = False  # all that was there has been read
+        # One reading, whether it goes on or not: a second one would have lines in another order, and could not tell which are new.
+        async with contextlib.aclosing(opened.event_pages("", Reading())) as pages:
+            async for page in pages:
+                for event in page.events:
+                    if (wanted is None or event.run == wanted) and fits(event):
+                        tell(event) if there else last.append(event)
+                if page.whole and not there:
+                    there = True
+                    for event in last:
+                        tell(event)
+                    if not follow:
+                        return
 
     within(space, work)
 
