@@ -31,9 +31,9 @@ TOLD = (
     ("a value that another process has put, 1 KiB", "objects", "get of 1 KiB text written by another process"),
     ("the same, recorded, logged and expiring: to put it", "objects", "put of 1 KiB text"),
     ("an array of 100 MiB, to put it", "objects", "put of a 100 MiB array, how much faster"),
-    ("an answer that is known, logged", "memo", "recall hit, again"),
+    ("an answer that is known, until the hit is in the log", "memo", "recall hit, again, until logged"),
     ("an agent's call: computed, stored, logged", "schedulers", "a call that is computed, stored and logged"),
-    ("800 callers in 4 processes, one key, 200 ms of work: one computes", "stampede", "one key: time to the last answer"),
+    ("800 callers in 4 processes, 200 ms of work (by hand: future, SET NX, pub/sub)", "stampede", "one key: time to the last answer"),
     ("known answers over HTTP, 16 connections", "proxy", "hits a second, 16 connections"),
 )
 STYLE = """<style>
@@ -88,12 +88,11 @@ def told() -> str:
         has = found[name]
         own = [goal for goal in (has["goals"] if has else ()) if goal["what"] == what and goal["peer"]]
         if own:
-            beside = ", ".join(f"{goal['peer'].replace('the reference', 'future, SET NX, pub/sub')} {shown(goal['theirs'], goal['unit'])}"
-                               for goal in own)
+            beside = ", ".join(f"{goal['peer']} {shown(goal['theirs'], goal['unit'])}" for goal in own)
             out.append(f"| {words} | {shown(own[0]['ours'], own[0]['unit'])} | {beside} |")
     missed = sum(not goal["met"] for goal in goals)
-    return "\n".join([*out, "", f"Of {len(goals)} goals that were set before measuring, {missed} are missed; all of them, with machine, "
-                      "versions, spread and plots: [docs/benchmarks.md](docs/benchmarks.md)."])
+    return "\n".join([*out, "", f"Of {len(goals)} goals {missed} are missed; all of them, with machine, versions, spread and plots: "
+                      "[docs/benchmarks.md](docs/benchmarks.md)."])
 
 
 def goal_line(goal: dict[str, Any]) -> str:

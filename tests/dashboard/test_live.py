@@ -33,6 +33,13 @@ def server(tmp_path: Path) -> Iterator[PrivateServer]:
         yield running
 
 
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[PrivateServer]:
+    """One without a disk: killed and started again, it has nothing of before."""
+    with PrivateServer(tmp_path / "forgetful", persistent=False) as running:
+        yield running
+
+
 async def work(space: memgang.Space, run: str, *values: str) -> None:
     """Some events of a run, in both logs."""
     with space.acting_as(agent="worker", run=run):
@@ -134,67 +141,66 @@ async def test_a_server_that_is_killed_and_comes_back_leaves_no_gap(
 
 
 async def test_a_server_that_lost_its_log_begins_a_new_list(
-    tmp_path: Path, space_name: str, monkeypatch: pytest.MonkeyPatch,
+    forgetful: PrivateServer, space_name: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the log ends before the cursor, ids are given a second time: the list is begun anew under another epoch."""
     monkeypatch.setattr(lives, "AGAIN_S", (0.05, 0.1))
-    with PrivateServer(tmp_path / "forgetful", persistent=False) as server:
-        async with memgang.open(server.url, space=space_name, patience_ms=100, host_tier="off") as space:
-            live = Live(space)
-            async with live.watching("one") as reel:
-                await work(space, "one", *"abcdef")
-                await until(lambda: _is(lambda: len(reel.lines) >= 12))
-                before = reel.epoch
-                server.kill()
-                await until(lambda: _is(lambda: live.away != ""))
-                server.start()
-                await until(lambda: _is(lambda: live.away == ""))
-                await until(lambda: _done(work(space, "one", "z")))
-                await until(lambda: _is(lambda: reel.whole and 0 < len(reel.lines) < 12))
+    async with memgang.open(forgetful.url, space=space_name, patience_ms=100, host_tier="off") as space:
+        live = Live(space)
+        async with live.watching("one") as reel:
+            await work(space, "one", *"abcdef")
+            await until(lambda: _is(lambda: len(reel.lines) >= 12))
+            before = reel.epoch
+            forgetful.kill()
+            await until(lambda: _is(lambda: live.away != ""))
+            forgetful.start()
+            await until(lambda: _is(lambda: live.away == ""))
+            await until(lambda: _done(work(space, "one", "z")))
+            await until(lambda: _is(lambda: reel.whole and 0 < len(reel.lines) < 12))
 
-                process, lost, _ = reel.epoch.split("-")
-                assert [process, str(int(lost) - 1)] == before.split("-")[:2]  # so a page knows that its ids mean nothing any more
-            await live.aclose()
+            process, lost, _ = reel.epoch.split("-")
+            assert [process, str(int(lost) - 1)] == before.split("-")[:2]  # so a page knows that its ids mean nothing any more
+        await live.aclose()
 
 
 async def test_a_log_that_was_lost_is_noticed_though_the_server_was_never_seen_to_be_away(
-    tmp_path: Path, space_name: str, monkeypatch: pytest.MonkeyPatch,
+    forgetful: PrivateServer, space_name: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that is started again within the patience of a call, without its data, fails no call: its new log is read all the same."""
     monkeypatch.setattr(lives, "LOOK_S", 0.05)
-    with PrivateServer(tmp_path / "forgetful", persistent=False) as server:
-        async with memgang.open(server.url, space=space_name, patience_ms=60_000, host_tier="off") as space:
-            live = Live(space)
-            async with live.watching("one") as reel:
-                await work(space, "one", *"abcdef")
-                await until(lambda: _is(lambda: len(reel.lines) >= 12))
-                before = reel.epoch
-                server.kill()
-                server.start()
-                await until(lambda: _done(work(space, "one", "z")))
-                await until(lambda: _is(lambda: reel.epoch != before and reel.whole))
-                await caught_up(space, reel)
+    async with memgang.open(forgetful.url, space=space_name, patience_ms=60_000, host_tier="off") as space:
+        live = Live(space)
+        async with live.watching("one") as reel:
+            await work(space, "one", *"abcdef")
+            await until(lambda: _is(lambda: len(reel.lines) >= 12))
+            before = reel.epoch
+            forgetful.kill()
+            forgetful.start()
+            await until(lambda: _done(work(space, "one", "z")))
+            await until(lambda: _is(lambda: reel.epoch != before and reel.whole))
+            await caught_up(space, reel)
 
-                assert reel.epoch.split("-")[:2] != before.split("-")[:2] and live.away == ""
-            await live.aclose()
+            assert reel.epoch.split("-")[:2] != before.split("-")[:2] and live.away == ""
+        await live.aclose()
 
 
-async def test_a_log_that_was_lost_is_known_by_the_name_of_the_data_when_it_has_grown_again(tmp_path: Path, space_name: str) -> None:
+async def test_a_log_that_was_lost_is_known_by_the_name_of_the_data_when_it_has_grown_again(
+    forgetful: PrivateServer, space_name: str,
+) -> None:
     """The numbers of a new log say nothing once they have passed those that were read."""
-    with PrivateServer(tmp_path / "forgetful", persistent=False) as server:
-        async with memgang.open(server.url, space=space_name, patience_ms=60_000, host_tier="off", janitor_ms=50) as space:
-            reading = logs.Reading()
-            assert not await space.has_lost_events("", reading)
-            await work(space, "one", "a")
-            cursor = await logs.end(space.store.wire, space.store.keys)
-            assert not await space.has_lost_events(cursor, reading)
-            server.kill()
-            server.start()
-            await until(lambda: _done(work(space, "one", *"abcdef")))
+    async with memgang.open(forgetful.url, space=space_name, patience_ms=60_000, host_tier="off", janitor_ms=50) as space:
+        reading = logs.Reading()
+        assert not await space.has_lost_events("", reading)
+        await work(space, "one", "a")
+        cursor = await logs.end(space.store.wire, space.store.keys)
+        assert not await space.has_lost_events(cursor, reading)
+        forgetful.kill()
+        forgetful.start()
+        await until(lambda: _done(work(space, "one", *"abcdef")))
 
-            assert not await space.has_lost_events(cursor)
-            await until(lambda: space.has_lost_events(cursor, reading))  # as soon as somebody has named the new data
-            assert await space.has_lost_events(cursor, reading)
+        assert not await space.has_lost_events(cursor)
+        await until(lambda: space.has_lost_events(cursor, reading))  # as soon as somebody has named the new data
+        assert await space.has_lost_events(cursor, reading)
 
 
 async def test_what_nobody_watches_is_let_go(space: memgang.Space, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,15 @@ STATE = "(t) => { flock.seek(t); return JSON.stringify([flock.state().told(), fl
 
 PLAYED = "(t) => { flock.seek(t); flock.play(); for (let i = 0; i < 6; i++) flock.frame(1 / 20); flock.pause(); }"
 TOLD = "(t) => { flock.seek(t); return JSON.stringify(flock.state().told()); }"
+# A live player by itself, in Node: with nothing to draw on.
+ALONE = """
+        const { Player } = await import(WEB + "/player.js");
+        class Alone extends Player { changed() {} fit() {} drawNow() {} }
+        const player = new Alone("live", {});
+        player.still = { dirty: false, threadsOf() {} };
+        player.words = { slots: { clear() {} } };
+        player.empty();
+"""
 
 
 def overlaps(boxes: list[list[float]]) -> list[tuple[list[float], list[float]]]:
@@ -107,13 +116,7 @@ def test_the_clock_of_a_live_run_is_the_servers(open_page: Open) -> None:
 @pytest.mark.parametrize("moments", [[0, 0], [0, 3_000, 3_000]], ids=["a run of no length", "a last record of the same moment"])
 def test_records_that_come_when_their_moment_is_reached_are_counted(moments: list[int]) -> None:
     """The clock of a run that is over stands at its newest record; what comes then, of that very moment, counts all the same."""
-    counted = node.run("""
-        const { Player } = await import(WEB + "/player.js");
-        class Alone extends Player { changed() {} fit() {} drawNow() {} }
-        const player = new Alone("live", {});
-        player.still = { dirty: false, threadsOf() {} };
-        player.words = { slots: { clear() {} } };
-        player.empty();
+    counted = node.run(ALONE + """
         player.connection = "ended";
         for (const record of given) {
           player.push([record]);
@@ -127,13 +130,7 @@ def test_records_that_come_when_their_moment_is_reached_are_counted(moments: lis
 @pytest.mark.parametrize("late", [15, 20, 22, 25, 30])
 def test_a_live_run_that_is_looked_back_at_has_all_up_to_that_moment(late: int) -> None:
     """What is written late counts at the moment that is shown as it does when that moment is sought afterwards."""
-    counted = node.run("""
-        const { Player } = await import(WEB + "/player.js");
-        class Alone extends Player { changed() {} fit() {} drawNow() {} }
-        const player = new Alone("live", {});
-        player.still = { dirty: false, threadsOf() {} };
-        player.words = { slots: { clear() {} } };
-        player.empty();
+    counted = node.run(ALONE + """
         player.push(given.slice(0, -1));
         player.seek(25);
         player.pause();
@@ -148,13 +145,7 @@ def test_a_live_run_that_is_looked_back_at_has_all_up_to_that_moment(late: int) 
 
 def test_a_page_that_rests_goes_on_when_the_next_run_begins() -> None:
     """Of a whole space, one run ends and another begins later: the page that rested in between shows what comes of it."""
-    shown = node.run("""
-        const { Player } = await import(WEB + "/player.js");
-        class Alone extends Player { changed() {} fit() {} drawNow() {} }
-        const player = new Alone("live", {});
-        player.still = { dirty: false, threadsOf() {} };
-        player.words = { slots: { clear() {} } };
-        player.empty();
+    shown = node.run(ALONE + """
         player.connection = "live";
         const untilItRests = () => {
           for (let i = 0; i < 1000 && (player.urgent || !player.resting()); i++) { // as `start` of flock.js asks for frames
@@ -176,14 +167,9 @@ def test_a_page_that_rests_goes_on_when_the_next_run_begins() -> None:
 
 def test_what_is_long_past_when_it_comes_is_not_flown() -> None:
     """All that was before a live page was opened is in the fold at once; only what has just happened moves birds and arcs."""
-    taken, shown = node.run("""
-        const { Player } = await import(WEB + "/player.js");
-        class Alone extends Player { changed() {} fit() {} drawNow() {} }
-        const player = new Alone("live", {}), flown = [];
-        player.still = { dirty: false, threadsOf() {} };
-        player.words = { slots: { clear() {} } };
+    taken, shown = node.run(ALONE + """
+        const flown = [];
         player.effects.take = (record) => flown.push(record.id);
-        player.empty();
         player.tell(60000);
         player.go(0.01);
         player.push(given);

@@ -36,7 +36,7 @@ _HEAD, _BANK, _TRANSIT, _MOST, _SOURCE = 8, 16, 24, 32, 40
 _BANKS = (1024, 4096)  # tail, then the last number of each shard. One is in force (`_BANK`) while the other is written
 _FRAME_BYTES = _FRAME.size
 _pack, _frame, _word_out = msgspec.msgpack.Encoder().encode, _FRAME.pack, _WORD.pack
-# Shard, context (who, role, run, task, trace), line: as `Ring.add` is given them.
+# Shard, context (who, role, run, task, trace), line: as `Ring.add` is given them. The shortest line is that of a read.
 _event = msgspec.msgpack.Decoder(tuple[
     Annotated[int, msgspec.Meta(ge=0, lt=256)], tuple[str, str, str, str, str], Annotated[list[Any], msgspec.Meta(min_length=7)]]).decode
 _forks = 0  # how often this process was forked from one that had a ring, which is not ours
